@@ -1,0 +1,8 @@
+"""Judgments: the record, the table, its views, and every format it comes from and goes to."""
+
+from __future__ import annotations
+
+from palate.data.formats import load, scan, write
+from palate.data.table import PreferenceData
+
+__all__ = ["PreferenceData", "load", "scan", "write"]

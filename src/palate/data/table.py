@@ -1,0 +1,353 @@
+"""`PreferenceData`: an Arrow table of judgments, checked once at the border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from palate.data import schema
+from palate.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class PreferenceData:
+    """Judgments in columns (see `palate.data.schema`).
+
+    Build one with `palate.load`, `PreferenceData.from_columns` or `PreferenceData.from_rows`; the constructor takes
+    an Arrow table whose columns are (a subset of) the schema's and checks it. The table is never changed in place.
+
+    Raises:
+        DataError: a column is unknown or of the wrong type, list lengths differ within a row, a row has no score, a
+            fixed-value column holds another value, a weight is negative or not finite, or an id occurs twice.
+    """
+
+    def __init__(self, table: pa.Table, *, source: str | Path | None = None, check: bool = True) -> None:
+        self.table = normalise(table, source) if check else table
+        self.source = source
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], *, source: str | Path | None = None) -> Self:
+        """Judgments from a mapping of column name to values (lists, NumPy or Arrow arrays).
+
+        >>> PreferenceData.from_columns({"items": [["a", "b"]], "scores": [[1, 0]]}).n_rows
+        1
+        """
+        arrays: dict[str, Any] = {}
+        for name, values in columns.items():
+            if name not in schema.COLUMNS:
+                raise _unknown_column(name, source)
+            if isinstance(values, pa.Array | pa.ChunkedArray):
+                arrays[name] = values
+                continue
+            kind = schema.COLUMNS[name]
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            try:
+                arrays[name] = pa.array(values, type=plain)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
+                raise DataError(f"values are not of type {plain}: {error}", field=name, file=source) from None
+        return cls(pa.table(arrays), source=source)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], *, source: str | Path | None = None) -> Self:
+        """Judgments from dicts, one a judgment (for small data and tests; columns are the fast way)."""
+        rows = list(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return cls.from_columns({name: [row.get(name) for row in rows] for name in names}, source=source)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.table.num_rows)
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __repr__(self) -> str:
+        return f"PreferenceData({self.n_rows} judgments; {', '.join(self.table.column_names)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Same judgments in the same order (NaN scores are equal to each other)."""
+        return isinstance(other, PreferenceData) and self.fingerprint() == other.fingerprint()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def has(self, *columns: str) -> bool:
+        """Whether all `columns` are present (a column that is absent is null in every row)."""
+        return all(name in self.table.column_names for name in columns)
+
+    def column(self, name: str) -> pa.Array:
+        """One column as a single Arrow array; an absent column comes as nulls."""
+        if name not in schema.COLUMNS:
+            raise _unknown_column(name, self.source)
+        if not self.has(name):
+            return pa.nulls(self.n_rows, schema.COLUMNS[name])
+        column = self.table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.unify_dictionaries()
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+    def values(self, name: str) -> npt.NDArray[Any]:
+        """One plain (not list) column as a NumPy array; categories come as strings."""
+        column = self.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(pa.string())
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+
+    def codes(self, name: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """A string column as integer codes (rows,) with -1 for null, and the names they stand for."""
+        column = self.column(name)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+        return codes, column.dictionary.to_pylist()
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Row r's alternatives are entries offsets[r]:offsets[r+1] of the `flat` columns; shape (rows + 1,)."""
+        lengths = pc.list_value_length(self.column("scores")).to_numpy(zero_copy_only=False)
+        return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+    def flat(self, name: str) -> pa.Array:
+        """A column with one entry per alternative, flattened to shape (sum of k,); see `offsets`."""
+        if name != "scores" and name not in schema.ALTERNATIVES:
+            raise ValueError(f"{name!r} has no entry per alternative")
+        if not self.has(name):
+            return pa.nulls(int(self.offsets()[-1]), schema.COLUMNS[name].value_type)
+        column = self.column(name)
+        if column.null_count == 0:
+            return column.flatten()
+        # A row without this column keeps its place: one null for each of its alternatives.
+        lengths = np.diff(self.offsets())
+        valid = np.repeat(column.is_valid().to_numpy(zero_copy_only=False), lengths)
+        take = np.where(valid, np.cumsum(valid) - 1, 0)
+        return pc.take(column.flatten(), pa.array(take, mask=~valid))
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """All scores in row order, flat; see `offsets`."""
+        return np.asarray(self.flat("scores").to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """Weight of each judgment, 1 where none is given; shape (rows,)."""
+        if not self.has("weight"):
+            return np.ones(self.n_rows)
+        return np.asarray(pc.fill_null(self.column("weight"), 1.0).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    # -- selecting -----------------------------------------------------------------------------------------------
+
+    def take(self, rows: npt.ArrayLike) -> PreferenceData:
+        """The judgments at these row numbers, in this order (rows may not repeat: ids are unique)."""
+        return PreferenceData(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))), source=self.source, check=False)
+
+    def mask(self, keep: npt.ArrayLike) -> PreferenceData:
+        """The judgments where `keep`, a boolean array of shape (rows,), is true."""
+        return PreferenceData(self.table.filter(pa.array(np.asarray(keep, dtype=bool))), source=self.source, check=False)
+
+    def with_columns(self, **columns: Any) -> PreferenceData:
+        """A copy in which these columns are added or replaced."""
+        merged = {name: self.table.column(name) for name in self.table.column_names} | columns
+        return PreferenceData.from_columns(merged, source=self.source)
+
+    @staticmethod
+    def concat(parts: Sequence[PreferenceData]) -> PreferenceData:
+        """All judgments of `parts`, one after the other; ids must stay unique."""
+        table = pa.concat_tables([part.table for part in parts], promote_options="default")
+        return PreferenceData(table, source=parts[0].source)
+
+    # -- views (columns, never loops over rows) ------------------------------------------------------------------
+
+    def pairs(
+        self,
+        strategy: Literal["all", "best_worst", "best_random", "adjacent"] = "all",
+        *,
+        ties: Literal["drop", "keep"] = "drop",
+        both_bad: Literal["tie", "drop"] = "tie",
+        min_margin: float = 0.0,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """Chosen against rejected; see `palate.data.views.pairs`."""
+        from palate.data import views
+
+        return views.pairs(self, strategy, ties=ties, both_bad=both_bad, min_margin=min_margin, seed=seed)
+
+    def rankings(self) -> pl.DataFrame:
+        """One row a judgment, alternatives best first; see `palate.data.views.rankings`."""
+        from palate.data import views
+
+        return views.rankings(self)
+
+    def ratings(self) -> pl.DataFrame:
+        """One row a score; see `palate.data.views.ratings`."""
+        from palate.data import views
+
+        return views.ratings(self)
+
+    def interactions(self) -> pl.DataFrame:
+        """One row per user, item and value; see `palate.data.views.interactions`."""
+        from palate.data import views
+
+        return views.interactions(self)
+
+    def group_by_prompt(self, *, by: Sequence[str] = ("aspect",)) -> PreferenceData:
+        """All responses of a prompt in one judgment; see `palate.data.views.group_by_prompt`."""
+        from palate.data import views
+
+        return views.group_by_prompt(self, by=by)
+
+    # -- subsets -------------------------------------------------------------------------------------------------
+
+    def filter(self, **conditions: Any) -> PreferenceData:
+        """Judgments whose columns equal the given values; see `palate.data.subsets.filter_rows`."""
+        from palate.data import subsets
+
+        return subsets.filter_rows(self, **conditions)
+
+    def sample(self, n: int | float, *, seed: int = 0) -> PreferenceData:
+        """A random subset of n judgments (or a share below 1), in the original order."""
+        from palate.data import subsets
+
+        return subsets.sample(self, n, seed=seed)
+
+    def split(
+        self,
+        test: float = 0.2,
+        *,
+        by: Literal["prompt", "annotator", "item", "time", "row"] = "prompt",
+        stratify: str | None = None,
+        seed: int = 0,
+    ) -> tuple[PreferenceData, PreferenceData]:
+        """Train and test parts that share no prompt (annotator, item, ...); see `palate.data.subsets.split`."""
+        from palate.data import subsets
+
+        return subsets.split(self, test, by=by, stratify=stratify, seed=seed)
+
+    # -- summaries -----------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """A hash of the content: equal for equal judgments however they are chunked or stored."""
+        from palate.data.fingerprint import fingerprint
+
+        return fingerprint(self.table)
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, ties, agreement, biases and problems; see `palate.data.describe.describe`."""
+        from palate.data.describe import describe
+
+        return describe(self)
+
+    def agreement(self, measure: str = "alpha", *, level: str = "nominal", **options: Any) -> Any:
+        """How far annotators agree; see `palate.data.agreement.agreement`."""
+        from palate.data.agreement import agreement
+
+        return agreement(self, measure, level=level, **options)
+
+    def save(self, path: str | Path, format: str | None = None, **options: Any) -> None:
+        """Write to a file; the format follows from the name or `format`; see `palate.data.write`."""
+        from palate.data import write
+
+        write(self, path, format=format, **options)
+
+
+def normalise(table: pa.Table, source: str | Path | None = None) -> pa.Table:
+    """Check a table of judgments and bring it to the schema's types and column order."""
+    for name in table.column_names:
+        if name not in schema.COLUMNS:
+            raise _unknown_column(name, source)
+    if "scores" not in table.column_names:
+        raise DataError("the column 'scores' is missing", remedy="give k scores for each judgment", file=source)
+    columns = {}
+    for name, kind in schema.COLUMNS.items():
+        if name not in table.column_names:
+            continue
+        column = table.column(name)
+        if name != "scores" and column.null_count == len(column) and table.num_rows:
+            continue
+        columns[name] = _cast(column, kind, name, source)
+    table = pa.table(columns, metadata={schema.SCHEMA_KEY: schema.VERSION.encode()})
+    _check_rows(table, source)
+    return table
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, source: str | Path | None) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    try:
+        if pa.types.is_dictionary(kind):
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(pa.string())
+            return column.cast(pa.string()).dictionary_encode().cast(kind)
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"holds {column.type} where {kind} is wanted ({error})", field=name, file=source
+        ) from None
+
+
+def _check_rows(table: pa.Table, source: str | Path | None) -> None:
+    def fail(bad: pa.ChunkedArray, field: str, problem: str, remedy: str) -> None:
+        rows = np.flatnonzero(bad.fill_null(False).to_numpy(zero_copy_only=False))
+        if len(rows):
+            more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+            raise DataError(problem + more, row=int(rows[0]) + 1, field=field, file=source, remedy=remedy)
+
+    lengths = pc.list_value_length(table.column("scores"))
+    fail(pc.is_null(lengths), "scores", "no scores", "give one score per alternative, NaN for 'not judged'")
+    fail(pc.equal(lengths, 0), "scores", "an empty list of scores", "drop the row or give its scores")
+    given = [name for name in schema.ALTERNATIVES if name in table.column_names]
+    for name in given:
+        other = pc.list_value_length(table.column(name))
+        fail(
+            pc.not_equal(other, lengths), name, "its length differs from that of 'scores'",
+            "give one entry per score",
+        )  # fmt: skip
+    if table.num_rows and not given:
+        raise DataError(
+            "judgments without anything judged", remedy=f"give one of: {', '.join(schema.ALTERNATIVES)}", file=source
+        )
+    infinite = pc.is_inf(pc.list_flatten(table.column("scores")))
+    if pc.any(infinite).as_py():
+        flat = np.flatnonzero(infinite.fill_null(False).to_numpy(zero_copy_only=False))
+        ends = np.cumsum(lengths.to_numpy(zero_copy_only=False))
+        row = int(np.searchsorted(ends, flat[0], side="right"))
+        raise DataError("an infinite score", row=row + 1, field="scores", file=source, remedy="give a finite number or NaN")
+    for name, allowed in schema.CATEGORIES.items():
+        if name in table.column_names:
+            column = table.column(name)
+            bad = [v for v in pc.unique(column.cast(pa.string())).to_pylist() if v is not None and v not in allowed]
+            if bad:
+                fail(
+                    pc.equal(column.cast(pa.string()), bad[0]), name, f"unknown value {bad[0]!r}",
+                    f"use one of: {', '.join(allowed)}",
+                )  # fmt: skip
+    if "weight" in table.column_names:
+        weight = table.column("weight")
+        bad = pc.or_(pc.less(weight, 0.0), pc.invert(pc.is_finite(weight)))
+        fail(bad, "weight", "a weight that is negative or not finite", "give a finite weight of 0 or more")
+    if "id" in table.column_names:
+        ids = table.column("id")
+        if pc.count_distinct(ids).as_py() != len(ids) - ids.null_count:
+            import polars as pl
+
+            series = pl.Series(pl.from_arrow(ids))
+            first = int(np.flatnonzero((~series.is_first_distinct() & series.is_not_null()).to_numpy())[0])
+            raise DataError(
+                f"the id {series[first]!r} occurs twice", row=first + 1, field="id", file=source,
+                remedy="give each judgment an id of its own, or leave the column out",
+            )  # fmt: skip
+
+
+def _unknown_column(name: str, source: str | Path | None) -> DataError:
+    from palate.errors import unknown
+
+    return DataError(str(unknown("column", name, schema.COLUMNS)), file=source)

@@ -1,0 +1,69 @@
+"""The errors a user meets: one line that names file, row and field, and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class PalateError(Exception):
+    """Base of every error Palate raises on purpose. Its text is one line fit to show to a user."""
+
+    exit_code = 2
+
+
+class DataError(PalateError):
+    """Input that cannot be read as judgments.
+
+    The message reads ``FILE: row ROW, field 'FIELD': PROBLEM; REMEDY``; unknown parts are left out.
+    Rows are numbered from 1, as the first record of a file (a CSV header is not a row).
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        remedy: str = "",
+        file: str | Path | None = None,
+        row: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        self.problem, self.remedy, self.file, self.row, self.field = problem, remedy, file, row, field
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        where = [part for part in (self.row and f"row {self.row}", self.field and f"field '{self.field}'") if part]
+        head = f"{self.file}: " if self.file is not None else ""
+        place = f"{', '.join(where)}: " if where else ""
+        tail = f"; {self.remedy}" if self.remedy else ""
+        return f"{head}{place}{self.problem}{tail}"
+
+
+class ConfigError(PalateError):
+    """An option or configuration value that cannot be used."""
+
+
+class MissingDependency(PalateError):
+    """A part of Palate whose optional packages are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} needs packages that are not installed; run: pip install "palate[{extra}]"')
+
+
+class CheckFailed(PalateError):
+    """A check that ran to its end and did not hold."""
+
+    exit_code = 1
+
+
+class PalateWarning(UserWarning):
+    """Something the user should know that does not stop the work."""
+
+
+def unknown(what: str, given: object, known: Iterable[str]) -> ConfigError:
+    """A `ConfigError` for a name that is not among `known`, with the closest known name first."""
+    names = sorted(known)
+    close = get_close_matches(str(given), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return ConfigError(f"unknown {what} {given!r}; {hint}known: {', '.join(names)}")
