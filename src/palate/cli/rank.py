@@ -1,0 +1,55 @@
+"""`palate rank`: a leaderboard from judgments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from palate.cli.app import app
+from palate.cli.common import (
+    ColumnOption,
+    FileArgument,
+    FormatOption,
+    JsonOption,
+    LabelOption,
+    ReadOption,
+    parameters,
+    print_json,
+    print_table,
+)
+from palate.cli.common import read as read_input
+from palate.runs import atomic_write
+
+
+@app.command()
+def rank(
+    file: FileArgument,
+    method: Annotated[str, typer.Option("--method", "-m", help="How strengths are estimated.")] = "bradley_terry",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the method: --set ties=drop, --set l2=0.1. Repeatable."),
+    ] = None,
+    format: FormatOption = None,
+    column: ColumnOption = None,
+    label: LabelOption = None,
+    read: ReadOption = None,
+    json: JsonOption = False,
+    plot: Annotated[str | None, typer.Option("--plot", help="Write the picture to this HTML file.")] = None,
+) -> None:
+    """Rank items by Bradley-Terry strength, with 95 % intervals and rank bounds.
+
+    Example: `palate rank votes.csv --plot board.html`
+    """
+    from palate.rank import rank as rank_judgments
+
+    board = rank_judgments(read_input(file, format, column, label, read), method, **parameters(option, "--set"))
+    if plot:
+        with atomic_write(plot) as out:
+            out.write(board.plot().to_html(include_plotlyjs=True))
+    if json:
+        print_json(board.to_json())
+        return
+    print_table(f"{file}: {method}", board.table.to_dicts())
+    for line in board.diagnostics.get("advice", ()):
+        typer.echo(f"- {line}")
