@@ -1,0 +1,24 @@
+"""The one trainer, for reward models and policies alike."""
+
+from palate.training.config import TrainingConfig, configure
+from palate.training.metrics import Scored, Window, comparisons, extremes
+from palate.training.rng import seeded
+from palate.training.stages import Stage, train_stages
+from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction, order_of
+
+__all__ = [
+    "Groups",
+    "Loss",
+    "PreferenceTrainer",
+    "ScoreFunction",
+    "Scored",
+    "Stage",
+    "TrainingConfig",
+    "Window",
+    "comparisons",
+    "configure",
+    "extremes",
+    "order_of",
+    "seeded",
+    "train_stages",
+]

@@ -1,0 +1,298 @@
+"""The one trainer: a model, a score function, a loss and groups, on `transformers.Trainer`.
+
+The trainer knows neither reward models nor policies. It asks a score function for scores of shape (batch, k), gives
+them to a loss of `palate.losses`, and keeps what makes a run trustworthy: an order of the data fixed by the seed,
+one line of metrics per logged step, and checkpoints from which an interrupted run reaches the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from palate.errors import PalateError
+from palate.progress import Bar, progress
+from palate.runs import Run, atomic_write
+from palate.seeding import generator
+from palate.training.config import TrainingConfig
+from palate.training.metrics import Scored, Window, comparisons
+from palate.training.rng import seeded
+
+MARKER = "palate.json"
+Batch = dict[str, Any]
+
+
+class Groups(Protocol):
+    """Groups of alternatives, ready to be scored."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The groups at `rows`: `targets` (batch, k), `mask` (batch, k), `weight` (batch,) and what the score needs."""
+        ...
+
+
+ScoreFunction = Callable[[nn.Module, Batch], Scored]
+
+
+class Loss(Protocol):
+    def __call__(
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+        step: int | None = None,
+        total_steps: int | None = None,
+    ) -> Tensor: ...
+
+
+def order_of(n_groups: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+    """The first `size` entries of shuffled passes over the groups, one shuffle a pass; shape (size,)."""
+    passes = -(-size // n_groups)
+    shuffles = [generator(seed, "order", number).permutation(n_groups) for number in range(passes)]
+    return np.concatenate(shuffles)[:size].astype(np.int64)
+
+
+class PreferenceTrainer(Trainer):  # type: ignore[misc]
+    """Train `model` so that `score(model, batch)` has a low `loss` on `groups`.
+
+    Args:
+        model: what is trained; parameters that require no gradient stay.
+        groups: the data, see `Groups`.
+        score: gives a `Scored` for a batch.
+        loss: from `palate.losses`; what it learns is trained along, and its state goes into checkpoints.
+        config: how to train.
+        run: run folder for metrics.jsonl and checkpoints; None trains in memory.
+        stage: name of this stage in the run folder.
+
+    Raises:
+        PalateError: there are no groups, or the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Groups,
+        score: ScoreFunction,
+        loss: Loss,
+        config: TrainingConfig,
+        *,
+        run: Run | None = None,
+        stage: str = "train",
+    ) -> None:
+        if not len(groups):
+            raise PalateError("there is nothing to train on: no group has alternatives that differ")
+        self.groups, self.score_groups, self.preference_loss = groups, score, loss
+        self.settings, self.run, self.stage = config, run, stage
+        self.window = Window()
+        self.history: list[dict[str, Any]] = []
+        total = config.total_steps(len(groups))
+        self._scratch = (
+            tempfile.TemporaryDirectory() if run is None else None
+        )  # transformers insists on a folder
+        folder = Path(self._scratch.name) if self._scratch else self.checkpoints
+        arguments = _arguments(config, total, folder, keep=run is not None)
+        size = total * config.batch_size * config.gradient_accumulation * arguments.world_size
+        self.order = order_of(len(groups), size, config.seed)
+        with seeded(config.seed):
+            super().__init__(
+                model=model,
+                args=arguments,
+                train_dataset=self.order.tolist(),
+                data_collator=groups.batch,
+            )
+        self.remove_callback(PrinterCallback)
+        self.loss_is_scaled_for_ga = False
+        self.model_accepts_loss_kwargs = False
+
+    # -- what a caller uses --
+
+    @property
+    def checkpoints(self) -> Path | None:
+        return self.run.path("checkpoints", self.stage) if self.run else None
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end."""
+        if self.checkpoints is None:
+            return None
+        complete = [path.parent for path in self.checkpoints.glob(f"checkpoint-*/{MARKER}")]
+        return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+    def fit(self) -> dict[str, float]:
+        """Train to the last step, from the newest checkpoint if there is one; returns the means of the last line."""
+        checkpoint = self.last_checkpoint()
+        with seeded(self.settings.seed), progress(f"training ({self.stage})", self.args.max_steps) as bar:
+            self.add_callback(_AtEachStep(bar, _module(self.preference_loss)))
+            if checkpoint is not None:
+                self._restore(checkpoint)
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if self.run is not None:
+            rows = [row for row in self.run.metrics() if row.get("stage") == self.stage]
+            return dict(rows[-1]) if rows else {}
+        return dict(self.history[-1]) if self.history else {}
+
+    def measure(self, rows: Sequence[int] | None = None) -> dict[str, float]:
+        """Mean loss and watched quantities on the groups at `rows` (all of them), without training."""
+        rows = range(len(self.groups)) if rows is None else rows
+        size = self.settings.batch_size
+        was_training = self.model.training
+        self.model.eval()
+        window = Window()
+        with torch.no_grad():
+            for start in range(0, len(rows), size):
+                batch = self._prepare_inputs(self.groups.batch(rows[start : start + size]))
+                value, scored = self._loss(self.model, batch)
+                n = len(batch["targets"])
+                window.add(_watched(value.expand(n), scored, batch), scored.tokens)
+        self.model.train(was_training)
+        return window.means()
+
+    # -- what transformers.Trainer calls --
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        made = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        learned = list(_module(self.preference_loss).parameters())
+        if made and learned:
+            optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        return optimizer
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        value, scored = self._loss(self.accelerator.unwrap_model(model), inputs)
+        if not torch.isfinite(value):
+            raise PalateError(
+                f"the loss became {float(value.detach())} at step {self.state.global_step + 1}; "
+                "lower the learning rate, or look for texts of length 0 in the data"
+            )
+        self.window.add(_watched(value, scored, inputs), scored.tokens)
+        return (value, scored.scores) if return_outputs else value
+
+    def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Scored]:
+        scored = self.score_groups(model, batch)
+        value = self.preference_loss(
+            scored.scores,
+            batch["targets"],
+            mask=batch["mask"],
+            weight=batch["weight"],
+            step=self.state.global_step,
+            total_steps=self.args.max_steps,
+        )
+        return value, scored
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs, start_time)
+        if "loss" not in logs:  # the summary at the end of training repeats what was logged
+            return
+        line = {
+            "stage": self.stage,
+            "step": self.state.global_step,
+            "epoch": self.state.global_step * len(self.order) / (self.args.max_steps * len(self.groups)),
+            "learning_rate": logs["learning_rate"],
+            "grad_norm": logs.get("grad_norm"),
+            **self.window.means(),
+            "tokens_per_second": self.window.speed(),
+        }
+        self.window.reset()
+        self.history.append(line)
+        if self.run is not None and self.is_world_process_zero():
+            self.run.log(**line)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        state = _module(self.preference_loss).state_dict()
+        if state:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in state.items()},
+                folder / "loss.safetensors",
+            )
+        # The marker comes last: a folder without it was cut off, and is neither resumed from nor replaces an older one.
+        with atomic_write(folder / MARKER) as file:
+            json.dump(
+                {"step": self.state.global_step, "sums": self.window.sums, "counts": self.window.counts}, file
+            )
+        for other in Path(self.args.output_dir).glob("checkpoint-*"):
+            if other != folder:
+                shutil.rmtree(other)
+
+    def _restore(self, checkpoint: Path) -> None:
+        """Bring back the loss's state and the sums of the open window, and drop lines logged after the checkpoint."""
+        if (checkpoint / "loss.safetensors").exists():
+            _module(self.preference_loss).load_state_dict(load_file(checkpoint / "loss.safetensors"))
+        saved = json.loads((checkpoint / MARKER).read_text("utf-8"))
+        self.window.sums, self.window.counts = saved["sums"], saved["counts"]
+        assert self.run is not None
+        rows = self.run.metrics()
+        kept = [row for row in rows if row.get("stage") != self.stage or row["step"] <= saved["step"]]
+        with atomic_write(self.run.path("metrics.jsonl")) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+
+
+class _AtEachStep(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, bar: Bar, loss: nn.Module) -> None:
+        self.bar, self.loss = bar, loss
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.loss.zero_grad()  # transformers clears the model's gradients only
+        self.bar.advance()
+
+
+def _watched(value: Tensor, scored: Scored, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {"loss": value, **comparisons(scored.scores, batch["targets"], batch["mask"]), **scored.watched}
+
+
+def _module(loss: Loss) -> nn.Module:
+    """The loss where it is a module, with what it learns and keeps; a plain function has nothing of the kind."""
+    return loss if isinstance(loss, nn.Module) else nn.Module()
+
+
+def _arguments(config: TrainingConfig, steps: int, folder: Path | None, *, keep: bool) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        warmup_steps=round(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if keep else "no",
+        save_steps=config.save_steps,
+        seed=config.seed,
+        train_sampling_strategy="sequential",  # the order is in the data set
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to="none",
+    )
+    arguments._n_gpu = min(
+        arguments.n_gpu, 1
+    )  # score functions reach into the model, which DataParallel would hide
+    return arguments
