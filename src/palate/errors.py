@@ -13,7 +13,7 @@ class PalateError(Exception):
     exit_code = 2
 
 
-class DataError(PalateError):
+class DataError(PalateError, ValueError):
     """Input that cannot be read as judgments.
 
     The message reads ``FILE: row ROW, field 'FIELD': PROBLEM; REMEDY``; unknown parts are left out.
@@ -40,7 +40,7 @@ class DataError(PalateError):
         return f"{head}{place}{self.problem}{tail}"
 
 
-class ConfigError(PalateError):
+class ConfigError(PalateError, ValueError):
     """An option or configuration value that cannot be used."""
 
 

@@ -1,0 +1,57 @@
+"""Preference losses: functions of scores, targets and weights, blind to where the scores came from."""
+
+from __future__ import annotations
+
+from palate.losses.anchored import AnchoredLoss, apo_down, apo_zero, nca, sppo
+from palate.losses.base import Loss
+from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
+from palate.losses.listwise import listmle, listnet
+from palate.losses.pairwise import (
+    MarginLoss,
+    davidson,
+    discopop,
+    exo,
+    exponential,
+    hinge,
+    ipo,
+    logistic,
+    mixture,
+    rao_kupper,
+    robust,
+)
+from palate.losses.pointwise import BCO, KTO, Regression
+from palate.losses.ranklist import RankList, ranklist
+from palate.losses.registry import get, names
+
+__all__ = [
+    "BCO",
+    "KTO",
+    "AnchoredLoss",
+    "AnchoredPairwise",
+    "FunctionLoss",
+    "Loss",
+    "MarginLoss",
+    "Pairwise",
+    "RankList",
+    "Regression",
+    "TiedPairwise",
+    "apo_down",
+    "apo_zero",
+    "davidson",
+    "discopop",
+    "exo",
+    "exponential",
+    "get",
+    "hinge",
+    "ipo",
+    "listmle",
+    "listnet",
+    "logistic",
+    "mixture",
+    "names",
+    "nca",
+    "ranklist",
+    "rao_kupper",
+    "robust",
+    "sppo",
+]

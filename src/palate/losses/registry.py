@@ -1,0 +1,65 @@
+"""Losses by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from palate.errors import unknown
+from palate.losses import anchored, pairwise, pointwise
+from palate.losses.base import Loss
+from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
+from palate.losses.listwise import listmle, listnet
+from palate.losses.ranklist import RankList
+
+_LOSSES: dict[str, Callable[..., Loss]] = {
+    "bradley_terry": partial(Pairwise, pairwise.logistic),
+    "robust": partial(Pairwise, pairwise.robust),
+    "hinge": partial(Pairwise, pairwise.hinge),
+    "ipo": partial(Pairwise, pairwise.ipo),
+    "exponential": partial(Pairwise, pairwise.exponential),
+    "discopop": partial(Pairwise, pairwise.discopop),
+    "exo": partial(Pairwise, pairwise.exo),
+    "davidson": partial(TiedPairwise, pairwise.davidson, "nu", 0.0),
+    "rao_kupper": partial(TiedPairwise, pairwise.rao_kupper, "eta", 1.0),
+    "nca": partial(AnchoredPairwise, anchored.nca),
+    "sppo": partial(AnchoredPairwise, anchored.sppo),
+    "apo_zero": partial(AnchoredPairwise, anchored.apo_zero),
+    "apo_down": partial(AnchoredPairwise, anchored.apo_down),
+    "ranknet": partial(Pairwise, pairwise.logistic),
+    "listmle": partial(FunctionLoss, listmle),
+    "listnet": partial(FunctionLoss, listnet),
+    "ranklist": RankList,
+    "mse": partial(pointwise.Regression),
+    "huber": partial(pointwise.Regression, delta=1.0),
+    "kto": pointwise.KTO,
+    "bco": pointwise.BCO,
+}
+
+
+def names() -> list[str]:
+    """Names of all losses."""
+    return sorted(_LOSSES)
+
+
+def get(name: str, **params: Any) -> Loss:
+    """Build a loss.
+
+    >>> loss = get("bradley_terry", scale=0.1)
+
+    Raises:
+        ConfigError: no loss has this name, or the loss has no such parameter, or its value is out of range.
+    """
+    if name not in _LOSSES:
+        raise unknown("loss", name, _LOSSES)
+    build = _LOSSES[name]
+    known = [p.name for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(build).parameters.values())
+    for parameter in params:
+        if parameter not in known and not open_ended:
+            raise unknown(f"parameter of the loss {name!r}:", parameter, known)
+    loss = build(**params)
+    loss.name, loss.params = name, params
+    return loss
