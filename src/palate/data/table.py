@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.data import schema
-from palate.errors import DataError
+from palate.data.checks import NOT_CONVERTIBLE, first_bad_row, normalise, unknown_column
+from palate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
 class PreferenceData:
     """Judgments in columns (see `palate.data.schema`).
 
-    Build one with `palate.load`, `PreferenceData.from_columns` or `PreferenceData.from_rows`; the constructor takes
-    an Arrow table whose columns are (a subset of) the schema's and checks it. The table is never changed in place.
+    Build one with `palate.load`, `PreferenceData.from_columns` or `PreferenceData.from_rows`; the constructor
+    takes an Arrow table whose columns are (a subset of) the schema's and checks it. The table is never
+    changed in place.
 
     Raises:
-        DataError: a column is unknown or of the wrong type, list lengths differ within a row, a row has no score, a
-            fixed-value column holds another value, a weight is negative or not finite, or an id occurs twice.
+        DataError: a column is unknown or of the wrong type, list lengths differ within a row, a row has no
+            score, a fixed-value column holds another value, a weight is negative or not finite, or an id
+            occurs twice.
     """
 
     def __init__(self, table: pa.Table, *, source: str | Path | None = None, check: bool = True) -> None:
         self.table = normalise(table, source) if check else table
         self.source = source
-
-    # -- building ------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, source: str | Path | None = None) -> Self:
@@ -45,16 +46,27 @@ class PreferenceData:
         arrays: dict[str, Any] = {}
         for name, values in columns.items():
             if name not in schema.COLUMNS:
-                raise _unknown_column(name, source)
+                raise unknown_column(name, source)
             if isinstance(values, pa.Array | pa.ChunkedArray):
                 arrays[name] = values
                 continue
             kind = schema.COLUMNS[name]
             plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if isinstance(values, np.ndarray) and values.ndim > 1:
+                values = list(values)
             try:
                 arrays[name] = pa.array(values, type=plain)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-                raise DataError(f"values are not of type {plain}: {error}", field=name, file=source) from None
+            except NOT_CONVERTIBLE as error:
+                row = first_bad_row(values, plain)
+                raise DataError(f"not of type {plain}: {error}", row=row, field=name, file=source) from None
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            longest = max(lengths.values())
+            name = next(name for name, length in lengths.items() if length < longest)
+            raise DataError(
+                f"has {lengths[name]} rows where other columns have {longest}", field=name, file=source,
+                remedy="give every column one entry per judgment",
+            )  # fmt: skip
         return cls(pa.table(arrays), source=source)
 
     @classmethod
@@ -63,8 +75,6 @@ class PreferenceData:
         rows = list(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
         return cls.from_columns({name: [row.get(name) for row in rows] for name in names}, source=source)
-
-    # -- looking -------------------------------------------------------------------------------------------------
 
     @property
     def n_rows(self) -> int:
@@ -89,7 +99,7 @@ class PreferenceData:
     def column(self, name: str) -> pa.Array:
         """One column as a single Arrow array; an absent column comes as nulls."""
         if name not in schema.COLUMNS:
-            raise _unknown_column(name, self.source)
+            raise unknown_column(name, self.source)
         if not self.has(name):
             return pa.nulls(self.n_rows, schema.COLUMNS[name])
         column = self.table.column(name)
@@ -113,7 +123,7 @@ class PreferenceData:
         return codes, column.dictionary.to_pylist()
 
     def offsets(self) -> npt.NDArray[np.int64]:
-        """Row r's alternatives are entries offsets[r]:offsets[r+1] of the `flat` columns; shape (rows + 1,)."""
+        """Row r's alternatives are entries offsets[r]:offsets[r+1] of `flat` columns; shape (rows + 1,)."""
         lengths = pc.list_value_length(self.column("scores")).to_numpy(zero_copy_only=False)
         return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -132,6 +142,25 @@ class PreferenceData:
         take = np.where(valid, np.cumsum(valid) - 1, 0)
         return pc.take(column.flatten(), pa.array(take, mask=~valid))
 
+    def flat_codes(self, name: str) -> tuple[npt.NDArray[np.int64], pa.Array]:
+        """A `flat` text column as integer codes, -1 for null, and the distinct texts they stand for."""
+        encoded = self.flat(name).dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return codes.astype(np.int64), encoded.dictionary
+
+    def prompt_codes(self) -> npt.NDArray[np.int64]:
+        """Which prompt each judgment is about, shape (rows,): equal codes for the same `prompt_id`, or,
+        where a row has none, for the same prompt text; -1 where it has neither.
+        """
+        codes = np.full(self.n_rows, -1, dtype=np.int64)
+        for name in ("prompt", "prompt_id"):
+            if self.has(name):
+                encoded = self.column(name).dictionary_encode()
+                found = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+                # Texts of rows without an id are a range of their own after the ids.
+                codes = np.where(found >= 0, found, np.where(codes >= 0, codes + len(encoded.dictionary), -1))
+        return codes
+
     @property
     def scores(self) -> npt.NDArray[np.float64]:
         """All scores in row order, flat; see `offsets`."""
@@ -142,17 +171,21 @@ class PreferenceData:
         """Weight of each judgment, 1 where none is given; shape (rows,)."""
         if not self.has("weight"):
             return np.ones(self.n_rows)
-        return np.asarray(pc.fill_null(self.column("weight"), 1.0).to_numpy(zero_copy_only=False), dtype=np.float64)
-
-    # -- selecting -----------------------------------------------------------------------------------------------
+        return np.asarray(
+            pc.fill_null(self.column("weight"), 1.0).to_numpy(zero_copy_only=False), dtype=np.float64
+        )
 
     def take(self, rows: npt.ArrayLike) -> PreferenceData:
         """The judgments at these row numbers, in this order (rows may not repeat: ids are unique)."""
-        return PreferenceData(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))), source=self.source, check=False)
+        return PreferenceData(
+            self.table.take(pa.array(np.asarray(rows, dtype=np.int64))), source=self.source, check=False
+        )
 
     def mask(self, keep: npt.ArrayLike) -> PreferenceData:
         """The judgments where `keep`, a boolean array of shape (rows,), is true."""
-        return PreferenceData(self.table.filter(pa.array(np.asarray(keep, dtype=bool))), source=self.source, check=False)
+        return PreferenceData(
+            self.table.filter(pa.array(np.asarray(keep, dtype=bool))), source=self.source, check=False
+        )
 
     def with_columns(self, **columns: Any) -> PreferenceData:
         """A copy in which these columns are added or replaced."""
@@ -162,10 +195,11 @@ class PreferenceData:
     @staticmethod
     def concat(parts: Sequence[PreferenceData]) -> PreferenceData:
         """All judgments of `parts`, one after the other; ids must stay unique."""
+        if not parts:
+            raise ConfigError("concat needs at least one part")
         table = pa.concat_tables([part.table for part in parts], promote_options="default")
-        return PreferenceData(table, source=parts[0].source)
-
-    # -- views (columns, never loops over rows) ------------------------------------------------------------------
+        sources = {part.source for part in parts}
+        return PreferenceData(table, source=sources.pop() if len(sources) == 1 else None)
 
     def pairs(
         self,
@@ -200,12 +234,10 @@ class PreferenceData:
         return views.interactions(self)
 
     def group_by_prompt(self, *, by: Sequence[str] = ("aspect",)) -> PreferenceData:
-        """All responses of a prompt in one judgment; see `palate.data.views.group_by_prompt`."""
-        from palate.data import views
+        """All responses of a prompt in one judgment; see `palate.data.grouping.group_by_prompt`."""
+        from palate.data import grouping
 
-        return views.group_by_prompt(self, by=by)
-
-    # -- subsets -------------------------------------------------------------------------------------------------
+        return grouping.group_by_prompt(self, by=by)
 
     def filter(self, **conditions: Any) -> PreferenceData:
         """Judgments whose columns equal the given values; see `palate.data.subsets.filter_rows`."""
@@ -227,12 +259,10 @@ class PreferenceData:
         stratify: str | None = None,
         seed: int = 0,
     ) -> tuple[PreferenceData, PreferenceData]:
-        """Train and test parts that share no prompt (annotator, item, ...); see `palate.data.subsets.split`."""
+        """Train and test parts that share no prompt (annotator, item); see `palate.data.subsets.split`."""
         from palate.data import subsets
 
         return subsets.split(self, test, by=by, stratify=stratify, seed=seed)
-
-    # -- summaries -----------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
         """A hash of the content: equal for equal judgments however they are chunked or stored."""
@@ -257,97 +287,3 @@ class PreferenceData:
         from palate.data import write
 
         write(self, path, format=format, **options)
-
-
-def normalise(table: pa.Table, source: str | Path | None = None) -> pa.Table:
-    """Check a table of judgments and bring it to the schema's types and column order."""
-    for name in table.column_names:
-        if name not in schema.COLUMNS:
-            raise _unknown_column(name, source)
-    if "scores" not in table.column_names:
-        raise DataError("the column 'scores' is missing", remedy="give k scores for each judgment", file=source)
-    columns = {}
-    for name, kind in schema.COLUMNS.items():
-        if name not in table.column_names:
-            continue
-        column = table.column(name)
-        if name != "scores" and column.null_count == len(column) and table.num_rows:
-            continue
-        columns[name] = _cast(column, kind, name, source)
-    table = pa.table(columns, metadata={schema.SCHEMA_KEY: schema.VERSION.encode()})
-    _check_rows(table, source)
-    return table
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, source: str | Path | None) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    try:
-        if pa.types.is_dictionary(kind):
-            if pa.types.is_dictionary(column.type):
-                column = column.cast(pa.string())
-            return column.cast(pa.string()).dictionary_encode().cast(kind)
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"holds {column.type} where {kind} is wanted ({error})", field=name, file=source
-        ) from None
-
-
-def _check_rows(table: pa.Table, source: str | Path | None) -> None:
-    def fail(bad: pa.ChunkedArray, field: str, problem: str, remedy: str) -> None:
-        rows = np.flatnonzero(bad.fill_null(False).to_numpy(zero_copy_only=False))
-        if len(rows):
-            more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
-            raise DataError(problem + more, row=int(rows[0]) + 1, field=field, file=source, remedy=remedy)
-
-    lengths = pc.list_value_length(table.column("scores"))
-    fail(pc.is_null(lengths), "scores", "no scores", "give one score per alternative, NaN for 'not judged'")
-    fail(pc.equal(lengths, 0), "scores", "an empty list of scores", "drop the row or give its scores")
-    given = [name for name in schema.ALTERNATIVES if name in table.column_names]
-    for name in given:
-        other = pc.list_value_length(table.column(name))
-        fail(
-            pc.not_equal(other, lengths), name, "its length differs from that of 'scores'",
-            "give one entry per score",
-        )  # fmt: skip
-    if table.num_rows and not given:
-        raise DataError(
-            "judgments without anything judged", remedy=f"give one of: {', '.join(schema.ALTERNATIVES)}", file=source
-        )
-    infinite = pc.is_inf(pc.list_flatten(table.column("scores")))
-    if pc.any(infinite).as_py():
-        flat = np.flatnonzero(infinite.fill_null(False).to_numpy(zero_copy_only=False))
-        ends = np.cumsum(lengths.to_numpy(zero_copy_only=False))
-        row = int(np.searchsorted(ends, flat[0], side="right"))
-        raise DataError("an infinite score", row=row + 1, field="scores", file=source, remedy="give a finite number or NaN")
-    for name, allowed in schema.CATEGORIES.items():
-        if name in table.column_names:
-            column = table.column(name)
-            bad = [v for v in pc.unique(column.cast(pa.string())).to_pylist() if v is not None and v not in allowed]
-            if bad:
-                fail(
-                    pc.equal(column.cast(pa.string()), bad[0]), name, f"unknown value {bad[0]!r}",
-                    f"use one of: {', '.join(allowed)}",
-                )  # fmt: skip
-    if "weight" in table.column_names:
-        weight = table.column("weight")
-        bad = pc.or_(pc.less(weight, 0.0), pc.invert(pc.is_finite(weight)))
-        fail(bad, "weight", "a weight that is negative or not finite", "give a finite weight of 0 or more")
-    if "id" in table.column_names:
-        ids = table.column("id")
-        if pc.count_distinct(ids).as_py() != len(ids) - ids.null_count:
-            import polars as pl
-
-            series = pl.Series(pl.from_arrow(ids))
-            first = int(np.flatnonzero((~series.is_first_distinct() & series.is_not_null()).to_numpy())[0])
-            raise DataError(
-                f"the id {series[first]!r} occurs twice", row=first + 1, field="id", file=source,
-                remedy="give each judgment an id of its own, or leave the column out",
-            )  # fmt: skip
-
-
-def _unknown_column(name: str, source: str | Path | None) -> DataError:
-    from palate.errors import unknown
-
-    return DataError(str(unknown("column", name, schema.COLUMNS)), file=source)
