@@ -86,6 +86,7 @@ class Pairwise(Loss):
         i, j = torch.triu_indices(k, k, 1, device=scores.device)
         gap = batch.targets[:, i] - batch.targets[:, j]
         margin = batch.scores[:, i] - batch.scores[:, j]
+        strength = gap.abs().to(margin.dtype)
         valid = batch.judged[:, i] & batch.judged[:, j]
         offset: float | Tensor = 0.0
         if pair_offset is not None:
@@ -95,7 +96,7 @@ class Pairwise(Loss):
             given = _of_pairs("pair_target", pair_target, k, i, j)
             valid = valid & ~torch.isnan(given)
             target = torch.where(valid, given, 1.0).to(margin.dtype)
-            offset = offset + self.label_margin * gap
+            offset = offset + self.label_margin * gap.to(margin.dtype)
         else:
             # Turned so that the better comes first, a vote needs the link on one side only.
             sign = torch.where(gap < 0, -1.0, 1.0).to(margin.dtype)
@@ -105,13 +106,13 @@ class Pairwise(Loss):
             if self.ties == "half":
                 target = torch.where(tied, 0.5, 1.0).to(margin.dtype)
             margin = margin * sign
-            offset = offset * sign + self.label_margin * gap.abs()
+            offset = offset * sign + self.label_margin * strength
         scale: float | Tensor = self.scale
         if pair_scale is not None:
             scale = scale * _of_pairs("pair_scale", pair_scale, k, i, j)
         values = self.function(
             margin, target, offset=offset, scale=scale, smoothing=self.smoothing,
-            weight=gap.abs() if self.label_weight else None, mask=valid, reduction="none", **self.extra(),
+            weight=strength if self.label_weight else None, mask=valid, reduction="none", **self.extra(),
         )  # fmt: skip
         return mean_of_lists(values, valid, weight)
 

@@ -131,13 +131,13 @@ def ranklist(
     per_skip = _exact(violation, compared) if form == "exact" else _log_sum_exp(violation, compared)
 
     lengths = batch.judged.sum(1)
-    reached = (lengths[:, None] - 1) >= skip.T
+    reached = ((lengths[:, None] - 1) >= skip.T).to(per_skip.dtype)
     if weights is None:
         share = reached / reached.sum(1, keepdim=True).clamp(min=1)
     else:
-        share = reached * _skip_weights(weights, largest).to(scores.device)
+        share = reached * _skip_weights(weights, largest).to(reached)
     counted = compared.any(2).any(1)
-    loss = over_lists((per_skip * share.to(per_skip.dtype)).sum(1), counted, weight)
+    loss = over_lists((per_skip * share).sum(1), counted, weight)
     if not return_parts:
         return loss
     parts = [over_lists(per_skip[:, k].detach(), counted, weight) for k in range(largest)]
@@ -174,9 +174,10 @@ class RankList(Loss):
         total_steps: int | None = None,
     ) -> Tensor:
         """The loss of a batch; see `Loss.forward`."""
-        return ranklist(
+        loss: Tensor = ranklist(
             scores, targets, mask=mask, weight=weight, step=step, total_steps=total_steps, **self.options
         )
+        return loss
 
 
 def _exact(violation: Tensor, compared: Tensor) -> Tensor:
