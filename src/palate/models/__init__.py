@@ -1,4 +1,4 @@
-"""Models: packaged small models, sentence encoders, causal LMs, token groups, embeddings and log-probabilities."""
+"""Models: packaged weights, sentence encoders, causal LMs, token groups, embeddings, log-probabilities."""
 
 from __future__ import annotations
 

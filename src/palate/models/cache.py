@@ -1,7 +1,7 @@
 """Embeddings on disk: a text is encoded once per encoder, whoever asks and however often.
 
-One SQLite file (write-ahead log) per encoder fingerprint, in ``<cache>/embeddings/``, maps the sha256 of a text to
-its vector and its length in tokens. Batches are committed as they finish, and processes may share the file.
+One SQLite file (write-ahead log) per encoder fingerprint, in ``<cache>/embeddings/``, maps the sha256 of a
+text to its vector and its length in tokens. Batches are committed as they finish, and processes share a file.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _through(
             vectors[at] = read.reshape(len(found), encoder.dim)
             lengths[at] = [tokens for _, tokens, _ in found]
             missing[at] = False
-    # Texts of similar length together, as `encode` would sort them, since a batch is encoded and kept as it comes.
+    # Texts of similar length share a batch here too: `encode` sorts only within what is committed at once.
     todo = sorted(np.flatnonzero(missing).tolist(), key=lambda row: len(texts[row]))
     with progress("Encoding texts", total=len(todo)) as bar:
         for start in range(0, len(todo), _COMMIT):

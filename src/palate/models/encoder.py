@@ -49,7 +49,7 @@ class TextEncoder:
     normalize: bool
 
     def encode(self, texts: Sequence[str], batch_size: int = 64, show_progress: bool = False) -> Vectors:
-        """Vectors of `texts`, shape (n, dim), float32. Warns with counts where texts are longer than the window."""
+        """Vectors of `texts`, shape (n, dim), float32; warns with counts of texts longer than the window."""
         vectors, lengths = self.encode_counting(texts, batch_size, show_progress)
         self.warn_of_cuts(lengths)
         return vectors
@@ -57,7 +57,7 @@ class TextEncoder:
     def encode_counting(
         self, texts: Sequence[str], batch_size: int = 64, show_progress: bool = False
     ) -> tuple[Vectors, npt.NDArray[np.int64]]:
-        """As `encode`, without the warning, and each text's length in tokens, shape (n,), before it is cut."""
+        """As `encode` without the warning, and each text's length in tokens before it is cut, shape (n,)."""
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
@@ -70,7 +70,7 @@ class TextEncoder:
         if lengths.max() > self.max_length:
             for row in np.flatnonzero(lengths > self.max_length):
                 # Cutting again by the tokenizer keeps the special tokens that close a text.
-                encoded[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_length)[
+                encoded[row] = self.tokenizer(texts[int(row)], truncation=True, max_length=self.max_length)[
                     "input_ids"
                 ]
         order = np.argsort(lengths, kind="stable")[::-1]
@@ -91,8 +91,8 @@ class TextEncoder:
         cut = int((lengths > self.max_length).sum())
         if cut:
             warnings.warn(
-                f"{cut} of {len(lengths)} texts are longer than the {self.max_length} tokens that {self.name} reads "
-                f"(the longest has {int(lengths.max())}); only their beginning is encoded",
+                f"{cut} of {len(lengths)} texts are longer than the {self.max_length} tokens that "
+                f"{self.name} reads (the longest has {int(lengths.max())}); only their beginning is encoded",
                 PalateWarning,
                 stacklevel=3,
             )
@@ -129,8 +129,8 @@ def load_encoder(
 ) -> TextEncoder:
     """Load a text encoder.
 
-    Pooling, normalisation and window are those that a sentence-transformers folder states; other transformers,
-    causal language models among them, are pooled by the mean and normalised.
+    Pooling, normalisation and window are those that a sentence-transformers folder states; other
+    transformers, causal language models among them, are pooled by the mean and normalised.
 
     Args:
         name: packaged name, folder, GGUF file or folder with one, or hub id.

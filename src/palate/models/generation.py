@@ -32,8 +32,8 @@ def generate(
 ) -> list[list[str]]:
     """Sample `n` responses to each prompt.
 
-    Prompts are texts or lists of messages, as in `tokenize_groups`; prompts of similar length share a batch. The same
-    arguments give the same responses; another `batch_size` draws others.
+    Prompts are texts or lists of messages, as in `tokenize_groups`; prompts of similar length share a batch.
+    The same arguments give the same responses; another `batch_size` draws others.
 
     Args:
         max_new_tokens: most tokens of a response.
@@ -55,7 +55,8 @@ def generate(
     longest = max(map(len, ids), default=0)
     if window is not None and longest + max_new_tokens > window:
         raise ConfigError(
-            f"a prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the window of {window} tokens"
+            f"a prompt of {longest} tokens and max_new_tokens={max_new_tokens} "
+            f"exceed the model's window of {window} tokens"
         )
     order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
     per_batch = max(1, batch_size // n)

