@@ -47,7 +47,9 @@ def _column(column: pa.ChunkedArray) -> str:
     counts: dict[str, int] = {}
 
     def feed(stream: str, data: npt.NDArray[Any] | memoryview) -> None:
-        hashers.setdefault(stream, hashlib.sha256()).update(memoryview(data))
+        hashers.setdefault(stream, hashlib.sha256()).update(
+            data.data if isinstance(data, np.ndarray) else data
+        )
 
     for chunk in column.iterchunks():
         for start in range(0, len(chunk), _SLICE):
