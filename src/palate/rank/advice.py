@@ -1,0 +1,138 @@
+"""What a leaderboard says about itself: whether the model fits the pairs, and advice in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from palate.rank.connectivity import listed
+from palate.rank.counts import FIRST_WINS, TIE, Comparisons
+
+if TYPE_CHECKING:
+    from palate.rank.leaderboard import Leaderboard
+
+Floats = npt.NDArray[np.float64]
+
+ENOUGH = 10
+"""A pair compared fewer times than this says nothing about the fit."""
+
+MOST = 10
+"""At most so many pairs that do not fit are named."""
+
+FEW = 30
+"""Items with fewer comparisons than this are named."""
+
+
+def fit_of_pairs(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
+    """Observed against predicted shares of wins, pair by pair.
+
+    The deviation of a pair is z = sum w (y - p) / sqrt(phi sum w^2 p (1 - p)), with phi the ratio of the
+    variance of outcomes to the binomial one over all comparisons (half ties make it smaller than 1). If the
+    model holds, about 5 % of the pairs have |z| > 1.96.
+
+    Args:
+        pairs: P pairs.
+        predicted: probability that the first wins, shape (P,).
+
+    Returns:
+        mean_absolute_error (over comparisons), pairs_tested (those with at least `ENOUGH` comparisons),
+        share_outside (of them, with |z| > 1.96), and outliers: pairs whose z is beyond the bound that holds
+        for all tested pairs together (Bonferroni, 5 %), worst first, at most `MOST`.
+    """
+    weight = pairs.weight
+    total = weight.sum(axis=1)
+    observed = (weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]) / total
+    n = pairs.count.sum(axis=1)
+    squares = np.stack([(1.0 - predicted) ** 2, predicted**2, (0.5 - predicted) ** 2], axis=1)
+    binomial = total * predicted * (1.0 - predicted)
+    phi = float((weight * squares).sum() / binomial.sum())
+    # Comparisons that share a judgment are not in `square`; their share of weight is close enough for a
+    # check.
+    ratio = np.divide(
+        pairs.square.sum(axis=1), total, out=np.ones_like(total), where=pairs.square.any(axis=1)
+    )
+    z = total * (observed - predicted) / np.sqrt(np.maximum(phi * ratio * binomial, 1e-300))
+    tested = np.flatnonzero(n >= ENOUGH)
+    far = np.abs(z[tested])
+    bound = float(ndtri(1.0 - 0.025 / max(len(tested), 1)))
+    worst = tested[np.argsort(-far)][:MOST]
+    return {
+        "mean_absolute_error": float(np.average(np.abs(observed - predicted), weights=n)),
+        "pairs_tested": len(tested),
+        "share_outside": float((far > 1.96).mean()) if len(tested) else None,
+        "outliers": [
+            {
+                "a": pairs.items[pairs.first[p]],
+                "b": pairs.items[pairs.second[p]],
+                "n": int(n[p]),
+                "observed": float(observed[p]),
+                "predicted": float(predicted[p]),
+                "z": float(z[p]),
+            }
+            for p in worst
+            if abs(z[p]) > bound
+        ],
+    }
+
+
+def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
+    """Advice in plain sentences, the most important first."""
+    advice = []
+    if found.get("components", 1) > 1:
+        advice.append(
+            f"The items fall into {found['components']} groups that never met; compare within a group only."
+        )
+    if not found.get("converged", True):
+        advice.append("The fit did not converge; set l2 > 0.")
+    if found.get("strong_components", 1) > found.get("components", 1):
+        advice.append(
+            "Some items never won or never lost against the rest: only l2 keeps their strengths finite."
+        )
+    advice += _about_the_top(board)
+    few = (
+        [row["item"] for row in board.table.to_dicts() if row["n"] < FEW]
+        if len(board.items) <= 10_000
+        else []
+    )
+    if few:
+        advice.append(f"Fewer than {FEW} comparisons: {listed(few, 5)}; their ranks will move.")
+    if found.get("ties", 0.0) > 0.25:
+        advice.append(
+            f"{found['ties']:.0%} of the comparisons are ties; as half wins they pull strengths together."
+        )
+    outliers = found["fit"]["outliers"]
+    if outliers:
+        worst = outliers[0]
+        advice.append(
+            f"{len(outliers)}{'+' if len(outliers) == MOST else ''} pairs do not fit the model; worst: "
+            f"{worst['a']} took {worst['observed']:.0%} of {worst['n']} against {worst['b']}, "
+            f"{worst['predicted']:.0%} expected."
+        )
+    if found["judgments_without_comparison"]:
+        advice.append(
+            f"{found['judgments_without_comparison']:,} judgments compare nothing and were not used."
+        )
+    if board.draws is not None:
+        error = 1.0 / np.sqrt(2.0 * board.draws.shape[1])
+        advice.append(
+            f"With so many items intervals are drawn, not computed: widths are good to about {error:.0%}."
+        )
+    return advice
+
+
+def _about_the_top(board: Leaderboard) -> list[str]:
+    """Whether the first place is decided."""
+    if board.covariance is None and board.draws is None:
+        return []
+    names = board.table["item"].head(6).to_list()
+    leader = names[0]
+    rivals = [name for name in names[1:] if board.compare(leader, name).p > 1.0 - board.level]
+    if not rivals:
+        return []
+    return [
+        f"First place is not decided: {leader} cannot be told from {listed(rivals, 5)} at {board.level:.0%}."
+    ]

@@ -1,0 +1,118 @@
+"""Solves with the information matrix of a comparison model.
+
+Strengths enter through differences, so the matrix is a weighted graph Laplacian, sum over pairs of c x x'
+with x = e_first - e_second (plus a ridge). All-equal shifts are its null direction: right sides sum to zero
+and solutions have mean zero, which is the same as using the pseudo-inverse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, lapack
+from scipy.sparse import csr_array
+
+from palate.rank.counts import Comparisons, Implied
+
+Floats = npt.NDArray[np.float64]
+
+DENSE_ITEMS = 3000
+"""Up to this many items the matrix is factored; beyond, systems are solved by conjugate gradients."""
+
+
+class Information:
+    """The matrix L = sum_p curvature_p x_p x_p' + l2 I over the P pairs of `comparisons`.
+
+    Args:
+        comparisons: the pairs.
+        curvature: their weights, shape (P,), not negative.
+        l2: ridge added to the diagonal.
+    """
+
+    def __init__(self, comparisons: Comparisons, curvature: Floats, l2: float = 0.0) -> None:
+        self.size, self.l2 = comparisons.n_items, l2
+        self.diagonal = comparisons.per_item(curvature) + l2
+        self._factor: tuple[Floats, bool] | None = None
+        self._beside: csr_array | None = None
+        # The null direction gets a curvature of its own; on right sides that sum to zero it does not show.
+        self._shift = float(self.diagonal.mean())
+        if self.size <= DENSE_ITEMS:
+            dense = laplacian(comparisons, curvature)
+            dense += self._shift / self.size
+            dense.flat[:: self.size + 1] += l2
+            self._factor = cho_factor(dense, lower=True, overwrite_a=True, check_finite=False)
+        else:
+            half = csr_array(
+                (curvature, (comparisons.first, comparisons.second)), shape=(self.size, self.size)
+            )
+            self._beside = (half + half.T).tocsr()
+
+    def solve(self, right: Floats, tolerance: float = 1e-12) -> Floats:
+        """Solve L x = right for right sides (M,) or (M, B) whose columns sum to zero.
+
+        Args:
+            right: the right sides.
+            tolerance: relative residual at which conjugate gradients stop; a factored matrix needs none.
+        """
+        if self._factor is not None:
+            return np.asarray(cho_solve(self._factor, right, check_finite=False))
+        columns = right.reshape(self.size, -1)
+        return self._iterate(columns, tolerance).reshape(right.shape)
+
+    def inverse(self) -> Floats:
+        """The centred inverse (pseudo-inverse where l2 = 0), shape (M, M); only up to `DENSE_ITEMS`."""
+        assert self._factor is not None
+        lower, _ = lapack.dpotri(self._factor[0], lower=1)
+        full = np.tril(lower) + np.tril(lower, -1).T
+        return np.asarray(full - 1.0 / (self.size * (self._shift + self.l2)))
+
+    def _iterate(self, right: Floats, tolerance: float) -> Floats:
+        """Conjugate gradients with a diagonal preconditioner, all columns at once."""
+        beside = self._beside
+        assert beside is not None
+        diagonal = self.diagonal[:, None]
+        x = np.zeros_like(right)
+        residual = right - right.mean(axis=0)
+        goal = tolerance * np.linalg.norm(residual, axis=0)
+        z = residual / diagonal
+        direction = z.copy()
+        rho = np.einsum("ij,ij->j", residual, z)
+        for _ in range(10 * self.size):
+            if (np.linalg.norm(residual, axis=0) <= goal).all():
+                break
+            product = diagonal * direction - beside @ direction
+            curvature = np.einsum("ij,ij->j", direction, product)
+            step = np.divide(rho, curvature, out=np.zeros_like(rho), where=curvature > 0)
+            if not step.any():
+                break
+            x += step * direction
+            residual -= step * product
+            z = residual / diagonal
+            before, rho = rho, np.einsum("ij,ij->j", residual, z)
+            direction *= np.divide(rho, before, out=np.zeros_like(rho), where=before > 0)
+            direction += z
+        return np.asarray(x - x.mean(axis=0))
+
+
+def laplacian(comparisons: Comparisons, weight: Floats) -> Floats:
+    """The dense matrix sum_p weight_p x_p x_p', shape (M, M)."""
+    size = comparisons.n_items
+    dense = np.zeros((size, size))
+    dense[comparisons.first, comparisons.second] = -weight
+    dense[comparisons.second, comparisons.first] = -weight
+    dense.flat[:: size + 1] = comparisons.per_item(weight)
+    return dense
+
+
+def score_matrix(implied: Implied, residual: Floats, size: int) -> csr_array:
+    """Scores of the judgments that imply several comparisons, sparse of shape (judgments, M).
+
+    Args:
+        implied: the comparisons.
+        residual: weight times (outcome - probability) of the winner's side, one per comparison.
+        size: number of items M.
+    """
+    rows = np.concatenate([implied.judgment, implied.judgment])
+    columns = np.concatenate([implied.winner, implied.loser])
+    values = np.concatenate([residual, -residual])
+    return csr_array((values, (rows, columns)), shape=(int(implied.judgment.max(initial=-1)) + 1, size))

@@ -1,0 +1,341 @@
+"""`Leaderboard`: strengths with everything needed to read, compare, save and draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, ndtr, ndtri
+
+from palate.errors import ConfigError, unknown
+from palate.rank.counts import FIRST_WINS, TIE, Comparisons
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import polars as pl
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+POINTS = 400.0 / math.log(10.0)
+"""Rating points per natural-log unit of strength: 400 points are odds of 10 to 1."""
+
+BASE = 1000.0
+"""The mean rating, or the rating of the anchor."""
+
+MATRIX_ITEMS = 2000
+"""Most items a win matrix is made for at once."""
+
+
+class Difference(NamedTuple):
+    """Strength of one item minus another's, in natural-log units, with its standard error and p value."""
+
+    difference: float
+    standard_error: float
+    p: float
+
+
+class Probability(NamedTuple):
+    """A probability with its interval."""
+
+    probability: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class WinMatrix:
+    """How often the row's item beats the column's; ties are half, the diagonal is NaN. Arrays are (M, M).
+
+    Attributes:
+        items: names of rows and columns, strongest first.
+        observed: share won, NaN where the two never met.
+        predicted: probability by the model.
+        counts: number of comparisons.
+    """
+
+    items: list[str]
+    observed: Floats
+    predicted: Floats
+    counts: Ints
+
+    @property
+    def average_predicted(self) -> dict[str, float]:
+        """Mean probability to win against all others, each opponent counting once."""
+        return dict(zip(self.items, np.nanmean(self.predicted, axis=1).tolist(), strict=True))
+
+
+@dataclass(frozen=True, repr=False)
+class Leaderboard:
+    """Items by strength, with intervals and rank bounds. `palate.rank` makes one.
+
+    Attributes:
+        method: name of the method.
+        items: names of the M items in the order of `theta`.
+        theta: natural-log strengths with mean 0, shape (M,).
+        covariance: of `theta`, shape (M, M), or None.
+        draws: of the error of `theta`, shape (M, draws), where they stand in for `covariance`.
+        comparisons: the aggregated comparisons.
+        fit_diagnostics: what the method says about its fit.
+        level: coverage of all intervals.
+        anchor: item, or {item: rating}, that fixes the ratings' zero.
+        link: probability to win for a difference of strengths.
+    """
+
+    method: str
+    items: list[str]
+    theta: Floats
+    covariance: Floats | None
+    draws: Floats | None
+    comparisons: Comparisons
+    fit_diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    level: float = 0.95
+    anchor: str | Mapping[str, float] | None = None
+    link: Callable[[Any], Any] = expit
+
+    # -- numbers --
+
+    @cached_property
+    def strengths(self) -> dict[str, float]:
+        """Natural-log strength of each item, with mean 0, strongest first."""
+        return {self.items[i]: float(self.theta[i]) for i in self._order}
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """One row an item, strongest first.
+
+        Columns: item, strength (natural log, mean 0), rating (1000 + 400/ln 10 x strength, or shifted to the
+        anchor), lower, upper (on the rating scale), rank_best (1 + items certainly above), rank_worst (1 +
+        items not certainly below), n (comparisons). Without uncertainty lower, upper and the rank bounds are
+        null.
+        """
+        import polars as pl
+
+        order = self._order
+        rating = self._rating(self.theta)
+        columns: dict[str, Any] = {
+            "item": [self.items[i] for i in order],
+            "strength": self.theta[order],
+            "rating": rating[order],
+        }
+        if self._errors is None:
+            empty = {"lower": pl.Float64, "upper": pl.Float64, "rank_best": pl.Int64, "rank_worst": pl.Int64}
+            columns |= {name: pl.Series([None] * len(order), dtype=kind) for name, kind in empty.items()}
+        else:
+            half = self._z * POINTS * self._errors
+            best, worst = rank_bounds(rating - half, rating + half)
+            columns |= {
+                "lower": (rating - half)[order],
+                "upper": (rating + half)[order],
+                "rank_best": best[order],
+                "rank_worst": worst[order],
+            }
+        columns["n"] = self._n[order]
+        return pl.DataFrame(columns)
+
+    def interval(self, item: str) -> tuple[float, float]:
+        """Lower and upper bound of an item's rating at the board's level."""
+        i = self._index(item)
+        rating, half = float(self._rating(self.theta)[i]), self._z * POINTS * self._needed_errors[i]
+        return rating - half, rating + half
+
+    def compare(self, a: str, b: str) -> Difference:
+        """Whether a is stronger than b, with the covariance of the two taken into account.
+
+        Two intervals may overlap and the items differ all the same; this is the comparison to quote. The p
+        value is two-sided, of the normal approximation.
+        """
+        i, j = self._index(a), self._index(b)
+        difference, error = float(self.theta[i] - self.theta[j]), self._error_of_difference(i, j)
+        if i == j:
+            return Difference(0.0, 0.0, 1.0)
+        return Difference(difference, error, float(2.0 * ndtr(-abs(difference) / error)))
+
+    def win_probability(self, a: str, b: str) -> float:
+        """Probability that a beats b, a tie being half a win."""
+        return float(self.link(self.theta[self._index(a)] - self.theta[self._index(b)]))
+
+    def win_interval(self, a: str, b: str) -> Probability:
+        """Probability that a beats b, with the interval of the difference on the probability scale."""
+        difference, error, _ = self.compare(a, b)
+        half = self._z * error
+        return Probability(*(float(self.link(difference + shift)) for shift in (0.0, -half, half)))
+
+    def win_matrix(self, items: Sequence[str] | None = None) -> WinMatrix:
+        """Observed and predicted share of wins of each item against each other.
+
+        Args:
+            items: a part of the items, in the wanted order; all of them, strongest first, if left out.
+
+        Raises:
+            ConfigError: there are more than `MATRIX_ITEMS` items, or one is unknown.
+        """
+        chosen = (
+            self._order if items is None else np.array([self._index(item) for item in items], dtype=np.int64)
+        )
+        size = len(chosen)
+        if size > MATRIX_ITEMS:
+            raise ConfigError(
+                f"a win matrix of {size} items is too large; name at most {MATRIX_ITEMS} with items="
+            )
+        place = np.full(len(self.items), -1)
+        place[chosen] = np.arange(size)
+        pairs = self.comparisons
+        i, j = place[pairs.first], place[pairs.second]
+        inside = (i >= 0) & (j >= 0)
+        i, j, weight, n = i[inside], j[inside], pairs.weight[inside], pairs.count[inside].sum(axis=1)
+        share = (weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]) / weight.sum(axis=1)
+        observed = np.full((size, size), np.nan)
+        observed[i, j], observed[j, i] = share, 1.0 - share
+        counts = np.zeros((size, size), dtype=np.int64)
+        counts[i, j] = counts[j, i] = n
+        predicted = np.asarray(self.link(self.theta[chosen][:, None] - self.theta[chosen][None, :]))
+        np.fill_diagonal(predicted, np.nan)
+        return WinMatrix([self.items[c] for c in chosen], observed, predicted, counts)
+
+    @cached_property
+    def diagnostics(self) -> dict[str, Any]:
+        """What the data can and cannot support.
+
+        Keys: items, pairs, comparisons, judgments_without_comparison, those of the method (for Bradley-Terry
+        components, strong_components, ties, iterations, converged, log_likelihood, interval, l2), `fit`
+        (observed against predicted shares) and `advice`, a list of sentences.
+        """
+        from palate.rank.advice import advise, fit_of_pairs
+
+        pairs = self.comparisons
+        found: dict[str, Any] = {
+            "items": len(self.items),
+            "pairs": len(pairs.first),
+            "comparisons": pairs.n_comparisons,
+            "judgments_without_comparison": pairs.unused,
+            **self.fit_diagnostics,
+            "fit": fit_of_pairs(pairs, self.link(self.theta[pairs.first] - self.theta[pairs.second])),
+        }
+        found["advice"] = advise(self, found)
+        return found
+
+    # -- saving and showing --
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON: {"method": ..., "items": [the rows of `table`], "diagnostics": {...}}.
+
+        `palate.runs.to_json` turns them into text.
+        """
+        return {"method": self.method, "items": self.table.to_dicts(), "diagnostics": self.diagnostics}
+
+    def plot(self, top: int | None = 50) -> go.Figure:
+        """Ratings with their intervals, strongest at the top; see `palate.rank.plots.intervals`."""
+        from palate.rank import plots
+
+        return plots.intervals(self, top)
+
+    def plot_win_matrix(
+        self, which: Literal["observed", "predicted"] = "observed", top: int = 50
+    ) -> go.Figure:
+        """Share of wins as a heat map; see `palate.rank.plots.win_matrix`."""
+        from palate.rank import plots
+
+        return plots.win_matrix(self, which, top)
+
+    def __repr__(self) -> str:
+        shown = 20
+        rows = self.table.head(shown).to_dicts()
+        width = max([4, *(len(row["item"]) for row in rows)])
+        lines = [f"{'rank':>9}  {'item':<{width}}  {'rating':>8}  {'interval':>17}  {'n':>9}"]
+        for row in rows:
+            interval = ranks = ""
+            if row["lower"] is not None:
+                interval = f"{row['lower']:8.1f} {row['upper']:8.1f}"
+                ranks = f"{row['rank_best']}-{row['rank_worst']}"
+            lines.append(
+                f"{ranks:>9}  {row['item']:<{width}}  {row['rating']:8.1f}  {interval:>17}  {row['n']:>9,}"
+            )
+        if len(self.items) > shown:
+            lines.append(f"... and {len(self.items) - shown:,} more")
+        n = self.comparisons.n_comparisons
+        head = f"Leaderboard({self.method}: {len(self.items):,} items, {n:,} comparisons)"
+        return "\n".join([head, *lines])
+
+    def _repr_html_(self) -> str:
+        return str(self.table._repr_html_())
+
+    # -- inside --
+
+    @cached_property
+    def _order(self) -> Ints:
+        """Positions of the items, strongest first, equal ones by name."""
+        return np.lexsort((np.array(self.items, dtype=str), -self.theta)).astype(np.int64)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {item: i for i, item in enumerate(self.items)}
+
+    @cached_property
+    def _n(self) -> Ints:
+        return self.comparisons.per_item(self.comparisons.count.sum(axis=1)).astype(np.int64)
+
+    @cached_property
+    def _errors(self) -> Floats | None:
+        if self.covariance is not None:
+            return np.asarray(np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0)))
+        return None if self.draws is None else np.asarray(np.sqrt(np.mean(self.draws**2, axis=1)))
+
+    @property
+    def _needed_errors(self) -> Floats:
+        if self._errors is None:
+            raise ConfigError(f"the method {self.method} gives no intervals")
+        return self._errors
+
+    @property
+    def _z(self) -> float:
+        return float(ndtri(0.5 + self.level / 2))
+
+    def _error_of_difference(self, i: int, j: int) -> float:
+        if self.covariance is not None:
+            v = self.covariance
+            return math.sqrt(max(float(v[i, i] + v[j, j] - 2.0 * v[i, j]), 0.0))
+        if self.draws is not None:
+            return float(np.sqrt(np.mean((self.draws[i] - self.draws[j]) ** 2)))
+        raise ConfigError(f"the method {self.method} gives no standard errors")
+
+    def _index(self, item: str) -> int:
+        if item not in self._positions:
+            raise unknown("item", item, self.items)
+        return self._positions[item]
+
+    def _rating(self, theta: Floats) -> Floats:
+        shift = BASE
+        if self.anchor is not None:
+            item, rating = anchored(self.anchor)
+            shift = rating - POINTS * float(self.theta[self._index(item)])
+        return np.asarray(shift + POINTS * theta)
+
+
+def anchored(anchor: str | Mapping[str, float]) -> tuple[str, float]:
+    """The item and rating of an anchor, which is an item (then 1000) or one {item: rating}."""
+    if isinstance(anchor, str):
+        return anchor, BASE
+    if isinstance(anchor, Mapping) and len(anchor) == 1:
+        item, rating = next(iter(anchor.items()))
+        if isinstance(rating, int | float) and math.isfinite(rating):
+            return item, float(rating)
+    raise ConfigError(
+        f"anchor is {anchor!r}; give an item, or one item and its rating such as {{'baseline': 1000}}"
+    )
+
+
+def rank_bounds(lower: Floats, upper: Floats) -> tuple[Ints, Ints]:
+    """Best and worst rank of each item, from intervals of shape (M,).
+
+    The best rank is 1 + the number of items whose interval lies wholly above, the worst 1 + the number whose
+    interval does not lie wholly below.
+    """
+    best = 1 + len(lower) - np.searchsorted(np.sort(lower), upper, side="right")
+    worst = 1 + len(upper) - np.searchsorted(np.sort(upper), lower, side="right")
+    return best.astype(np.int64), (worst - (upper > lower)).astype(np.int64)
