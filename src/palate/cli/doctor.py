@@ -90,7 +90,7 @@ def _models() -> list[dict[str, Any]]:
 
     findings = []
     for model in list_models():
-        here = model.path is not None
+        here = model.fetched
         command = "" if here else f"palate models get {model.name}"
         findings.append(_finding("models", model.name, str(model.path) if here else "not fetched", command, here))
     return findings

@@ -24,7 +24,7 @@ def list_(json: JsonOption = False) -> None:
     rows = [
         {
             "name": model.name, "kind": model.kind, "parameters": model.parameters, "licence": model.licence,
-            "package": f"{model.package} {model.version}", "path": str(model.path) if model.path else None,
+            "package": f"{model.package} {model.version}", "path": str(model.path) if model.fetched else None,
         }
         for model in list_models()
     ]  # fmt: skip

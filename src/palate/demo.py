@@ -1,0 +1,195 @@
+"""`palate demo`: the whole way on real data, from judgments to a report, in a few minutes on two cores.
+
+Every step keeps its result in the run folder, so an interrupted demo goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.data import PreferenceData, load
+from palate.errors import ConfigError, PalateError
+from palate.report import Report
+from palate.report.run_folder import from_run
+from palate.runs import Run
+
+POLICY = "smollm2-135m-instruct"
+ENCODER = "all-minilm-l6-v2"
+TRAINING: dict[str, Any] = {"steps": 40, "batch_size": 4, "learning_rate": 2e-4, "max_length": 320, "lora": 16}
+PAIRS = TRAINING["steps"] * TRAINING["batch_size"]
+HELD_OUT_PROMPTS = 40
+NEW_TOKENS = 64
+
+
+@dataclass
+class Demo:
+    """A demo run: `say` gets one line for each thing done."""
+
+    run: Run
+    data: PreferenceData
+    own: bool
+    seed: int
+    say: Callable[[str], None]
+    notes: list[str] = field(default_factory=list)
+
+    def report(self, name: str, report: Report) -> None:
+        report.to_json(self.run.path(f"{name}.json"))
+
+    def step(self, name: str, title: str, work: Callable[[], list[str]]) -> None:
+        """Do `work` once; its sentences are kept, and printed again when a resumed demo passes by."""
+        self.say(f"\n{title}")
+        if not self.run.done(name):
+            started = time.perf_counter()
+            lines = work()
+            self.run.write_json(f"notes/{name}.json", lines)
+            self.run.log(name=title, seconds=round(time.perf_counter() - started, 1))
+            self.run.finish(name)
+        lines = self.run.read_json(f"notes/{name}.json")
+        self.notes += lines
+        for line in lines:
+            self.say(f"  {line}")
+
+
+def run_demo(
+    out: str | Path = "runs/demo",
+    *,
+    data: str | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run the demo and return the path of its report.
+
+    Args:
+        out: run folder; the same call resumes it.
+        data: a file of the user's own in place of the sets that come with Palate.
+        seed: of splits, training and sampling.
+        say: takes one line for each thing done.
+
+    Raises:
+        DataError: the user's file cannot be read.
+        ConfigError: the folder holds a demo with other settings.
+    """
+    from palate.data.resources import verifiable_instructions
+
+    judgments = load(data) if data is not None else verifiable_instructions()
+    if not judgments.n_rows:
+        raise ConfigError("the file holds no judgments; give one with at least a few")
+    config = {
+        "command": "demo", "title": "Palate demo", "file": data, "seed": seed, "data": judgments.fingerprint(),
+        "policy": POLICY, "encoder": ENCODER, "training": TRAINING,
+    }  # fmt: skip
+    demo = Demo(Run(out, config), judgments, data is not None, seed, say)
+    if not demo.own:
+        demo.step("choices", "People's choices: travellers and voters (statsmodels, public domain)", lambda: choices(demo))
+    demo.step("inspect", f"Text preferences: {data or 'verifiable instructions'}", lambda: inspect(demo))
+    if judgments.has("items"):
+        demo.step("rank", "Leaderboard", lambda: rank(demo))
+    if judgments.has("responses") or judgments.has("features"):
+        demo.step("reward", "Reward model", lambda: reward(demo))
+    if judgments.has("responses"):
+        demo.step("align", "Align SmolLM2-135M with DPO", lambda: align(demo))
+        demo.step("after", "Before and after", lambda: before_and_after(demo))
+    else:
+        demo.say("\nNo responses in the file: there is nothing to align a language model with.")
+    demo.report("0_summary", Report("What happened", notes=demo.notes))
+    path = from_run(demo.run.folder).write(demo.run.path("report.html"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    seconds = sum(row["seconds"] for row in demo.run.metrics() if "seconds" in row)
+    demo.say(f"\nDone in {seconds:.0f} s of work, {peak:.1f} GiB at the peak. Everything is in {demo.run.folder}/;")
+    demo.say(f"open {path}")
+    return path
+
+
+def choices(demo: Demo) -> list[str]:
+    """Rank ways to travel, and learn from features what travellers and voters go by."""
+    from palate.data.surveys import anes96, modechoice
+    from palate.evaluate import evaluate
+    from palate.rank import rank as rank_judgments
+    from palate.reward import RewardModel
+
+    travel, vote = modechoice(), anes96()
+    board = rank_judgments(travel)
+    demo.run.write_json("1_travellers.json", board.to_json())
+    lines = [f"210 travellers: {board.table['item'][0]} is chosen most readily, {board.table['item'][-1]} least."]
+    cases = (("travellers", travel, "2_travellers_model"), ("voters", vote, "3_voters_model"))
+    for who, data, name in cases:
+        train, test = data.split(0.3, by="annotator", seed=demo.seed)
+        model = RewardModel(encoder="features", loss="listmle", groups="lists", l2=1e-3, seed=demo.seed).fit(train)
+        report = evaluate(model, test, seed=demo.seed)
+        report.title = f"What {who} choose, from features"
+        demo.report(name, report)
+        lines.append(f"A linear reward model on features ranks {_share(report)} of held-out {who}' comparisons right.")
+    return lines
+
+
+def inspect(demo: Demo) -> list[str]:
+    found = demo.data.describe()
+    demo.run.write_json("data.json", {"fingerprint": demo.data.fingerprint(), **found})
+    lines = [
+        f"{found['rows']:,} judgments on {found['prompts']:,} prompts, {found['items']:,} systems, "
+        f"{found['annotators']:,} annotators."
+    ]
+    if not demo.own:
+        lines.append("Small language models wrote the answers; a program checked them against each prompt's rules.")
+    lines += [f"Note: {problem['message']} ({problem['count']:,})." for problem in found["problems"][:3]]
+    return lines
+
+
+def rank(demo: Demo) -> list[str]:
+    from palate.rank import rank as rank_judgments
+
+    try:
+        board = rank_judgments(demo.data)
+    except PalateError as error:
+        if not demo.own:
+            raise
+        return [f"No leaderboard: {error}."]
+    demo.run.write_json("4_leaderboard.json", board.to_json())
+    best, worst = board.table["item"][0], board.table["item"][-1]
+    return [
+        f"{best} is first; it beats {worst}, the last, with probability {board.win_probability(best, worst):.2f}."
+    ]
+
+
+def reward(demo: Demo) -> list[str]:
+    """Train on some prompts, evaluate on others, beside the rule that the longer answer is better."""
+    from palate.evaluate import evaluate
+    from palate.judges import LengthJudge
+    from palate.reward import RewardModel
+
+    train, test = demo.data.split(0.2, by="prompt", seed=demo.seed)
+    encoder = ENCODER if demo.data.has("responses") else "features"
+    model = RewardModel(encoder, seed=demo.seed).fit(train)
+    model.save(demo.run.path("reward_model"))
+    report = evaluate(model, test, seed=demo.seed)
+    report.title = "Reward model on held-out prompts"
+    demo.report("5_reward_model", report)
+    lines = [f"Trained on {model.n_groups_:,} pairs; right on {_share(report)} of {report.metrics['pairs']:,.0f} held-out pairs."]
+    if demo.data.has("responses"):
+        length = evaluate(LengthJudge(), test, seed=demo.seed)
+        lines.append(f"The rule 'longer is better' is right on {_share(length)}.")
+    return lines
+
+
+def align(demo: Demo) -> list[str]:
+    from palate.align import align as align_policy
+
+    train, _ = demo.data.split(0.2, by="prompt", seed=demo.seed)
+    pairs = train.pairs("best_worst")
+    rows = np.unique(pairs["judgment"].to_numpy())[:PAIRS] if demo.own else _informative(demo, train, PAIRS)
+    policy = align_policy(
+        POLICY, train.take(rows), method="dpo", out=demo.run.path("policy"), seed=demo.seed, **TRAINING
+    )
+    last = policy.metrics
+    return [
+        f"{TRAINING['steps']} steps of {TRAINING['batch_size']} pairs with low-rank adapters; in the last steps "
+        f"{last['accuracy']:.0%} of pairs were ranked right."
+    ]
