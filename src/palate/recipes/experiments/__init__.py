@@ -1,0 +1,27 @@
+"""What recipes run: functions of a seed and parameters that give named values.
+
+Recipe files name an entry of `EXPERIMENTS`; they cannot name any other code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from palate.errors import unknown
+
+Experiment = Callable[[int, Mapping[str, Any]], dict[str, float]]
+
+EXPERIMENTS = {
+    "linear_ranking": "palate.recipes.experiments.linear_ranking:run",
+}
+
+
+def resolve(name: str) -> Experiment:
+    """The experiment of this name; its module loads now, not before."""
+    if name not in EXPERIMENTS:
+        raise unknown("experiment", name, EXPERIMENTS)
+    module, function = EXPERIMENTS[name].split(":")
+    experiment: Experiment = getattr(import_module(module), function)
+    return experiment

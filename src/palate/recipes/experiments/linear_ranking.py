@@ -1,0 +1,167 @@
+"""Rankers compared: a linear scorer trained with one loss after another on the same lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.stats import kendalltau
+
+from palate import losses
+from palate.data.lists import lists
+from palate.errors import ConfigError, MissingDependency, unknown
+from palate.seeding import generator
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """Items as features, shape (n, d); labels to learn from, shape (n,); and test items with what they are worth."""
+
+    features: Floats
+    labels: Floats
+    test_features: Floats
+    test_worth: Floats
+
+
+def simulated_utility(seed: int, *, items: int, test_items: int, features: int, noise: float) -> RankingData:
+    """Items whose utility is linear in standard normal features, with weights of length 1; labels add noise.
+
+    A test item's worth is its true utility. `noise` is the standard deviation of a label around the utility,
+    which has standard deviation 1.
+    """
+    rng = generator(seed, "simulated_utility")
+    weights = rng.normal(size=features)
+    weights /= np.linalg.norm(weights)
+    train, test = rng.normal(size=(items, features)), rng.normal(size=(test_items, features))
+    return RankingData(train, train @ weights + rng.normal(scale=noise, size=items), test, test @ weights)
+
+
+def diabetes(seed: int, *, items: int) -> RankingData:
+    """442 patients: disease progression after a year from ten measurements (Efron et al., 2004;
+    scikit-learn).
+
+    `seed` picks the `items` patients to learn from; the others are for the test. Features and labels are
+    standardised by the former.
+    """
+    try:
+        from sklearn.datasets import load_diabetes
+    except ImportError:
+        raise MissingDependency("the diabetes data", "train") from None
+
+    measured, progression = load_diabetes(return_X_y=True, scaled=False)
+    order = generator(seed, "diabetes").permutation(len(progression))
+    train, test = order[:items], order[items:]
+    centre, width = measured[train].mean(0), measured[train].std(0)
+    labels = (progression - progression[train].mean()) / progression[train].std()
+    scaled = (measured - centre) / width
+    return RankingData(scaled[train], labels[train], scaled[test], labels[test])
+
+
+DATA = {"simulated_utility": simulated_utility, "diabetes": diabetes}
+
+
+class Method(BaseModel):
+    """A loss and how lists are given to it: `group` cuts each list into groups of that size (2: disjoint pairs)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    loss: str
+    group: int | None = Field(None, ge=2)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Setting(BaseModel):
+    """Data, training and the methods compared on it (names of `Parameters.methods`; all without)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str
+    data_parameters: dict[str, float | int] = Field(default_factory=dict)
+    methods: list[str] | None = None
+    steps: int = Field(200, ge=1)
+    lists_per_step: int = Field(4, ge=1)
+    list_size: int = Field(8, ge=2)
+    learning_rate: float = Field(0.05, gt=0)
+
+
+class Parameters(BaseModel):
+    """Parameters of `run`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    settings: dict[str, Setting]
+    methods: dict[str, Method]
+
+
+def run(seed: int, parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Kendall's tau-b of every method on the test items of every setting, as ``"setting/method"``."""
+    try:
+        plan = Parameters.model_validate(dict(parameters))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"parameters of linear_ranking: field '{field}': {first['msg']}") from None
+    values = {}
+    for name, setting in plan.settings.items():
+        if setting.data not in DATA:
+            raise unknown("data of linear_ranking", setting.data, DATA)
+        data = DATA[setting.data](seed, **setting.data_parameters)
+        batches = draw_batches(data.labels, setting, seed)
+        for key in setting.methods if setting.methods is not None else list(plan.methods):
+            if key not in plan.methods:
+                raise unknown("method", key, plan.methods)
+            weights = train_linear(
+                data.features, data.labels, batches, plan.methods[key], setting.learning_rate
+            )
+            values[f"{name}/{key}"] = float(
+                kendalltau(data.test_features @ weights, data.test_worth).statistic
+            )
+    return values
+
+
+def draw_batches(labels: Floats, setting: Setting, seed: int) -> npt.NDArray[np.int64]:
+    """The lists of every step, shape (steps, lists, size) with -1 as padding; epochs follow each other."""
+    wanted = setting.steps * setting.lists_per_step
+    drawn: list[npt.NDArray[np.int64]] = []
+    while sum(map(len, drawn)) < wanted:
+        drawn.append(lists(labels, setting.list_size, seed=seed, epoch=len(drawn), by="all"))
+    together = np.concatenate(drawn)[:wanted]
+    return together.reshape(setting.steps, setting.lists_per_step, setting.list_size)
+
+
+def train_linear(
+    features: Floats, labels: Floats, batches: npt.NDArray[np.int64], method: Method, learning_rate: float
+) -> Floats:
+    """Weights of a linear scorer, shape (d,), after one Adam step per batch, starting from zero.
+
+    Args:
+        features: shape (n, d).
+        labels: shape (n,), higher is better.
+        batches: positions of items, shape (steps, lists, size), -1 is padding.
+        method: the loss.
+        learning_rate: of Adam.
+    """
+    loss = losses.get(method.loss, **method.parameters)
+    size = method.group or batches.shape[2]
+    if batches.shape[2] % size:
+        raise ConfigError(f"lists of {batches.shape[2]} cannot be cut into groups of {size}")
+    # Gathering all steps at once leaves only what must be sequential to the loop.
+    index = torch.from_numpy(batches.reshape(len(batches), -1, size))
+    mask, index = index >= 0, index.clamp(min=0)
+    x, y = torch.from_numpy(features), torch.from_numpy(labels)[index]
+    weights = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([weights, *loss.parameters()], lr=learning_rate)
+    for step in range(len(batches)):
+        optimiser.zero_grad()
+        loss(
+            x[index[step]] @ weights, y[step], mask=mask[step], step=step, total_steps=len(batches)
+        ).backward()
+        optimiser.step()
+    return weights.detach().numpy()
