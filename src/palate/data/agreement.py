@@ -173,8 +173,17 @@ def is_rating(data: PreferenceData) -> npt.NDArray[np.bool_]:
     return np.asarray(rating | alone | ((codes < 0) & interval))
 
 
-def votes(data: PreferenceData, level: str = "nominal") -> Votes:
+def votes(
+    data: PreferenceData,
+    level: str = "nominal",
+    *,
+    prompt: Ints | None = None,
+    alternative: Ints | None = None,
+) -> Votes:
     """Every value given, in the order of the judgments; see `agreement` for units and values.
+
+    Args:
+        prompt, alternative: codes of each row's prompt and of each alternative, where they are known already.
 
     Raises:
         ConfigError: ratings and other protocols are mixed, or nothing tells alternatives apart.
@@ -184,14 +193,9 @@ def votes(data: PreferenceData, level: str = "nominal") -> Votes:
         raise ConfigError(
             "ratings and comparisons cannot be compared with each other; filter to one protocol"
         )
-    identity = [data.flat_codes(name)[0] for name in ("items", "responses", "media") if data.has(name)]
-    if not identity:
-        raise ConfigError(
-            "agreement needs items, responses or media to tell what was judged; the data has none"
-        )
-    alternative = combine(*identity)[0]
-    prompt, aspect = data.prompt_codes(), data.codes("aspect")[0]
-    offsets = data.offsets()
+    alternative = alternatives(data) if alternative is None else alternative
+    prompt = data.prompt_codes() if prompt is None else prompt
+    aspect, offsets = data.codes("aspect")[0], data.offsets()
     if rating.any():
         scores = data.scores
         at = np.flatnonzero(~np.isnan(scores))
@@ -207,6 +211,20 @@ def votes(data: PreferenceData, level: str = "nominal") -> Votes:
         size = index.margin if level in ("interval", "ratio") else np.sign(index.margin)
         value = np.where(a <= b, size, -size)
     return Votes(unit, _annotators(data)[judgment], value, judgment)
+
+
+def alternatives(data: PreferenceData) -> Ints:
+    """What each alternative is, by its item, response and medium: codes in `flat` order.
+
+    Raises:
+        ConfigError: the data has none of the three.
+    """
+    identity = [data.flat_codes(name)[0] for name in ("items", "responses", "media") if data.has(name)]
+    if not identity:
+        raise ConfigError(
+            "agreement needs items, responses or media to tell what was judged; the data has none"
+        )
+    return combine(*identity)[0]
 
 
 def _annotators(data: PreferenceData) -> Ints:
@@ -238,13 +256,7 @@ def _concordance(data: PreferenceData, ci: bool, n_boot: int, seed: int) -> Agre
     long = data.ratings()
     judgment = long["judgment"].to_numpy()
     score = long["score"].to_numpy()
-    identity = [data.flat_codes(name)[0] for name in ("items", "responses", "media") if data.has(name)]
-    if not identity:
-        raise ConfigError(
-            "agreement needs items, responses or media to tell what was judged; the data has none"
-        )
-    at = data.offsets()[judgment] + long["index"].to_numpy()
-    alternative = combine(*(codes[at] for codes in identity))[0]
+    alternative = alternatives(data)[data.offsets()[judgment] + long["index"].to_numpy()]
     unit, n_units = combine(data.prompt_codes()[judgment], data.codes("aspect")[0][judgment])
     annotator = _annotators(data)[judgment]
     last = Votes(combine(unit, alternative)[0], annotator, score, np.arange(len(unit))).last_ones().judgment

@@ -18,14 +18,20 @@ def combine(*columns: npt.NDArray[np.integer]) -> tuple[Ints, int]:
     Returns:
         Codes of shape (n,), and how many distinct ones there are.
     """
-    key, size = columns[0].astype(np.int64), 0
-    for position, column in enumerate(columns):
-        if position:
-            key = key * (int(column.max(initial=0)) + 2) + column + 1
-        encoded = pa.array(key).dictionary_encode()
-        key = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        size = len(encoded.dictionary)
-    return key, size
+    key = columns[0].astype(np.int64) + 1
+    bound = int(key.max(initial=0)) + 1
+    for column in columns[1:]:
+        span = int(column.max(initial=0)) + 2
+        if bound * span >= 1 << 62:
+            key, bound = _dense(key)
+        key = key * span + column + 1
+        bound *= span
+    return _dense(key)
+
+
+def _dense(key: Ints) -> tuple[Ints, int]:
+    encoded = pa.array(key).dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), len(encoded.dictionary)
 
 
 def first_places(codes: npt.NDArray[np.integer], size: int) -> Ints:
