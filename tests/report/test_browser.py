@@ -37,7 +37,8 @@ def hostile_page(tmp_path: Path) -> Path:
     curve = pl.DataFrame({"step": [1, 2, 3], "loss": [0.7, 0.6, 0.5], ATTACK: [1.0, 2.0, 3.0]})
     bins = pl.DataFrame(
         {
-            "lower": [0.5, 0.75], "upper": [0.75, 1.0], "n": [10, 20], "predicted": [0.6, 0.9], "observed": [0.5, 0.8],
+            "lower": [0.5, 0.75], "upper": [0.75, 1.0], "n": [10, 20],
+            "predicted": [0.6, 0.9], "observed": [0.5, 0.8],
             "observed_lower": [0.3, 0.6], "observed_upper": [0.7, 0.9],
         }
     )  # fmt: skip
@@ -89,7 +90,8 @@ def test_a_hostile_page_opens_offline_and_only_shows(browser: Any, hostile_page:
     assert requests == [hostile_page.as_uri()]
     assert tab.evaluate("document.querySelectorAll('.plot a[href], main img').length") == 0
     drawn = tab.evaluate(
-        "[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.points path, .hm image, .lines path').length)"
+        "[...document.querySelectorAll('.plot')]"
+        ".map(p => p.querySelectorAll('.points path, .hm image, .lines path').length)"
     )
     assert len(drawn) == 5
     assert all(count > 0 for count in drawn)

@@ -49,7 +49,35 @@ def _lengths(table: pl.DataFrame) -> Any:
     )
 
 
+def _rates(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    names = [name.replace("_", " ") for name in table["measure"]]
+    bounds = [table[name].to_numpy() for name in ("share", "lower", "upper")]
+    return plots.intervals(names, *bounds, axis="share of pairs", reference=0.5)
+
+
+def _training(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    names = {name: name.replace("_", " ") for name in table.columns if name.endswith("log_prob")}
+    return plots.curves(table, "step", names, y_axis="log-probability (nats)")
+
+
 PICTURES = {
+    "rates": Picture(
+        "What the policy prefers",
+        "Shares of pairs ranked right and of answers that win, with 95 % intervals. The dotted line is chance.",
+        lambda table: f"Shares with intervals for {table.height} measures, as in the table below.",
+        _rates,
+    ),
+    "training": Picture(
+        "Likelihood over training",
+        "Log-probability of chosen and rejected responses by step. Where chosen ones fall too, training "
+        "moved probability to something that is in neither.",
+        lambda table: f"Log-probabilities of chosen and rejected responses over {table.height} logged steps.",
+        _training,
+    ),
     "slices": Picture(
         "Where it is right",
         "Agreement with the gold preference per slice, with 95 % intervals; the dotted line is chance. "

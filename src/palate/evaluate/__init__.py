@@ -1,0 +1,55 @@
+"""How well judges and policies agree with preferences. Calling the package is `evaluate`."""
+
+from __future__ import annotations
+
+from palate._callable import make_callable
+from palate.evaluate.calibration import brier, expected_calibration_error, log_loss, reliability
+from palate.evaluate.evaluate import evaluate
+from palate.evaluate.intervals import Rate, share_with_interval, wilson
+from palate.evaluate.metrics import (
+    OrderEffects,
+    accuracy,
+    accuracy_by,
+    kendall_tau,
+    length_correlation,
+    order_effects,
+    ranking_accuracy,
+    spearman,
+    win_rate,
+)
+from palate.evaluate.policy import (
+    answer_win_rate,
+    evaluate_policy,
+    implicit_margins,
+    policy_ranking_accuracy,
+    training_curves,
+)
+from palate.report import Report
+
+__all__ = [
+    "OrderEffects",
+    "Rate",
+    "Report",
+    "accuracy",
+    "accuracy_by",
+    "answer_win_rate",
+    "brier",
+    "evaluate",
+    "evaluate_policy",
+    "expected_calibration_error",
+    "implicit_margins",
+    "kendall_tau",
+    "length_correlation",
+    "log_loss",
+    "order_effects",
+    "policy_ranking_accuracy",
+    "ranking_accuracy",
+    "reliability",
+    "share_with_interval",
+    "spearman",
+    "training_curves",
+    "wilson",
+    "win_rate",
+]
+
+make_callable(__name__, evaluate)
