@@ -16,7 +16,7 @@ from palate.errors import ConfigError, DataError, PalateWarning, unknown
 from palate.rank import connectivity
 from palate.rank.base import Ranker
 from palate.rank.counts import FIRST_WINS, SECOND_WINS, TIE, Comparisons, count
-from palate.rank.information import DENSE_ITEMS, Information, laplacian, score_matrix
+from palate.rank.information import DENSE_ITEMS, Information, laplacian, score_matrix, threads
 from palate.rank.leaderboard import anchored
 from palate.seeding import generator
 
@@ -91,12 +91,12 @@ class BradleyTerry(Ranker):
                 raise DataError(
                     "every comparison is a tie", file=counted.source, remedy="count them with ties='half'"
                 )
-        theta, self.n_iter_, self.converged_ = self._newton(counted)
-        probability = expit(theta[counted.first] - theta[counted.second])
-        self.items_, self.strengths_, self.comparisons_ = counted.items, theta, counted
-        self.n_comparisons_ = counted.n_comparisons
-        self.log_likelihood_ = -_loss(counted, theta, 0.0)
-        self._spread(counted, probability)
+        with threads(counted.n_items):
+            theta, self.n_iter_, self.converged_ = self._newton(counted)
+            self.items_, self.strengths_, self.comparisons_ = counted.items, theta, counted
+            self.n_comparisons_ = counted.n_comparisons
+            self.log_likelihood_ = -_loss(counted, theta, 0.0)
+            self._spread(counted)
         self.diagnostics_ = self._diagnose(counted, ties)
         return self
 
@@ -153,8 +153,9 @@ class BradleyTerry(Ranker):
                 stacklevel=4,
             )
 
-    def _spread(self, counted: Comparisons, probability: Floats) -> None:
+    def _spread(self, counted: Comparisons) -> None:
         """The covariance of the strengths, or draws from their error where the covariance would not fit."""
+        probability = expit(self.strengths_[counted.first] - self.strengths_[counted.second])
         total = counted.weight.sum(axis=1)
         curvature = total * probability * (1.0 - probability)
         information = Information(counted, curvature, self.l2)

@@ -7,17 +7,37 @@ and solutions have mean zero, which is the same as using the pseudo-inverse.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, lapack
 from scipy.sparse import csr_array
+from threadpoolctl import ThreadpoolController
 
 from palate.rank.counts import Comparisons, Implied
 
 Floats = npt.NDArray[np.float64]
 
+ONE_THREAD_ITEMS = 500
+"""Up to this many items one BLAS thread is as fast as many, and far faster where others use the machine."""
+
 DENSE_ITEMS = 3000
 """Up to this many items the matrix is factored; beyond, systems are solved by conjugate gradients."""
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def threads(size: int) -> AbstractContextManager[object]:
+    """A context in which linear algebra on `size` items uses as many threads as are worth their waiting."""
+    if size > ONE_THREAD_ITEMS:
+        return nullcontext()
+    return cast(AbstractContextManager[object], _thread_pools().limit(limits=1, user_api="blas"))
 
 
 class Information:
