@@ -8,28 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from palate.data import schema
 from palate.data.formats import writing
-from palate.data.formats.batch import Batch
+from palate.data.formats.batch import Batch, list_array
 from palate.data.formats.registry import COMMON, Format
 
 if TYPE_CHECKING:
     from palate.data.table import PreferenceData
 
-TURNS = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-TYPES: dict[str, pl.DataType] = {
-    "messages": TURNS,
-    "context": pl.List(pl.Struct({"id": pl.String, "text": pl.String})),
-    "items": pl.List(pl.String()),
-    "responses": pl.List(pl.String()),
-    "response_messages": pl.List(TURNS),
-    "response_context": pl.List(pl.String()),
-    "response_views": pl.List(pl.List(pl.Struct({"key": pl.String, "value": pl.String}))),
-    "features": pl.List(pl.List(pl.Float32())),
-    "media": pl.List(pl.String()),
-    "scores": pl.List(pl.Float64()),
-}
+NESTED = tuple(name for name, kind in schema.COLUMNS.items() if pa.types.is_nested(kind))
 
 
 def detect(columns: Mapping[str, pl.DataType], sample: pl.DataFrame) -> float:
@@ -41,59 +30,57 @@ def detect(columns: Mapping[str, pl.DataType], sample: pl.DataFrame) -> float:
 def read(batch: Batch) -> pa.Table:
     """The record's columns; a null among the scores is NaN."""
     columns: dict[str, pl.Series | pa.Array] = {}
-    for name, kind in TYPES.items():
+    for name in NESTED:
         if batch.has(name):
-            columns[name] = _nested(batch, name, kind)
+            columns[name] = _nested(batch, name)
     if batch.has("prompt"):
         columns["prompt"] = batch.text("prompt", null=True)
     return batch.table(columns)
 
 
-def _nested(batch: Batch, name: str, kind: pl.DataType) -> pl.Series | pa.Array:
-    values = batch.raw(name)
-    if values.dtype == pl.Null:
-        values = values.cast(kind)
-    remedy = f"give values of the type {schema.COLUMNS[name]}"
-    if not _alike(values.dtype, kind):
-        batch.fail(values.is_not_null(), name, "{value} is of the wrong type", remedy)
-        values = pl.Series([None] * batch.height, dtype=kind)
-    if isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.Struct):
-        wanted = [part.name for part in kind.inner.fields]  # type: ignore[attr-defined]
-        values = values.list.eval(pl.struct(pl.element().struct.field(part) for part in wanted))
+def _nested(batch: Batch, name: str) -> pa.Array:
+    kind = schema.COLUMNS[name]
+    array = batch.raw(name).rechunk().to_arrow()
     try:
-        values = values.cast(kind)
-    except pl.exceptions.PolarsError:
-        batch.fail(values.is_not_null(), name, "{value} is of the wrong type", remedy)
+        fitted = _fit(array, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError):
+        wrong = ~np.asarray(array.is_null())
+        batch.fail(wrong, name, "{value} is of the wrong type", f"give values of the type {kind}")
+        raise
     if name == "scores":
-        values = values.list.eval(pl.element().fill_null(float("nan")))
-    if name == "response_views":
-        return _views(values)
-    return values
+        valid = fitted.is_valid()
+        lengths = pc.fill_null(pc.list_value_length(fitted), 0).to_numpy(zero_copy_only=False)
+        whole = list_array(np.concatenate([[0], np.cumsum(lengths)]), pc.fill_null(fitted.flatten(), float("nan")))
+        return pc.if_else(valid, whole, pa.scalar(None, kind))
+    return fitted
 
 
-def _alike(given: pl.DataType, wanted: pl.DataType) -> bool:
-    if given == pl.Null:
-        return True
-    if isinstance(wanted, pl.List):
-        return isinstance(given, pl.List) and _alike(given.inner, wanted.inner)  # type: ignore[arg-type]
-    if isinstance(wanted, pl.Struct):
-        names = {part.name: part.dtype for part in given.fields} if isinstance(given, pl.Struct) else {}
-        return all(part.name in names and _alike(names[part.name], part.dtype) for part in wanted.fields)  # type: ignore[arg-type]
-    if wanted == pl.String:
-        return given == pl.String
-    return given.is_numeric()
+def _fit(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """An array as JSON gives it, as one of a type of the record; numbers and texts do not turn into each other."""
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), kind)
+    if pa.types.is_list(kind) or pa.types.is_map(kind):
+        if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+            raise pa.ArrowTypeError("not a list")
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        mask = array.is_null()
+        if pa.types.is_list(kind):
+            return pa.ListArray.from_arrays(offsets, _fit(array.flatten(), kind.value_type), mask=mask)
+        pairs = _fit(array.flatten(), pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
+        return pa.MapArray.from_arrays(offsets, pairs.field("key"), pairs.field("value"), mask=mask)
+    if pa.types.is_struct(kind):
+        if not pa.types.is_struct(array.type):
+            raise pa.ArrowTypeError("not an object")
+        parts = [_fit(pc.struct_field(array, field.name), field.type) for field in kind]
+        return pa.StructArray.from_arrays(parts, fields=list(kind), mask=array.is_null())
+    if _is_text(array.type) != _is_text(kind) or pa.types.is_boolean(array.type) or pa.types.is_nested(array.type):
+        raise pa.ArrowTypeError("another type")
+    return array.cast(kind)
 
 
-def _views(values: pl.Series) -> pa.Array:
-    """Lists of lists of {key, value} as lists of maps."""
-    outer = values.to_arrow().cast(
-        pa.list_(pa.list_(pa.struct([("key", pa.string()), ("value", pa.large_string())])))
-    )
-    maps = outer.values
-    pairs = maps.values
-    as_maps = pa.MapArray.from_arrays(maps.offsets, pairs.field("key"), pairs.field("value"))
-    mask = pa.array(np.asarray(outer.is_null())) if outer.null_count else None
-    return pa.ListArray.from_arrays(outer.offsets, as_maps, mask=mask).cast(schema.COLUMNS["response_views"])
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def write(data: PreferenceData) -> writing.Rows:
@@ -101,7 +88,7 @@ def write(data: PreferenceData) -> writing.Rows:
     columns = {}
     for name in data.table.column_names:
         column = data.column(name)
-        columns[name] = writing.iso_times(column) if name == "time" else column
+        columns[name] = writing.iso_times(column) if name == "time" else writing.without_maps(column)
     return writing.Rows(pa.table(columns), np.ones(data.n_rows, dtype=bool))
 
 

@@ -28,7 +28,10 @@ def detect(columns: Mapping[str, pl.DataType], sample: pl.DataFrame) -> float:
 
 
 def read(batch: Batch) -> pa.Table:
-    """Rankings with scores minus the rank; a null rank is "not judged" (NaN)."""
+    """Rankings with scores minus the rank; a null rank is "not judged" (NaN).
+
+    ``renumber=True`` takes lists whose best rank is not 1 and moves them there.
+    """
     named = [name for name in ("responses", "items") if batch.has(name)]
     if not named:
         raise batch.context.error(
@@ -52,7 +55,13 @@ def read(batch: Batch) -> pa.Table:
     least = np.full(batch.height, np.inf)
     np.minimum.at(least, rows[judged], flat[judged])
     batch.fail(np.isinf(least), "rank", "ranks nothing", "give at least one rank or drop the row")
-    batch.fail(least != 1, "rank", "{value} does not start at 1", "rank from 1, the best, upwards")
+    if batch.option("renumber"):
+        flat = flat - np.where(np.isinf(least), 1, least)[rows] + 1
+    else:
+        batch.fail(
+            least != 1, "rank", "{value} does not start at 1",
+            "rank from 1, the best, upwards, or read with renumber=True",
+        )  # fmt: skip
     columns: dict[str, Any] = {}
     for name in named:
         values = lists(batch, name, pl.String, "give a list of texts")
@@ -134,6 +143,7 @@ def write(data: PreferenceData) -> writing.Rows:
 FORMATS = (
     Format(
         "ranked", "ranked lists: prompt, responses (or items), rank (1 is best)", FIELDS, detect, read,
-        required=("rank",), write=write,
+        required=("rank",),
+        options=frozenset({"renumber"}), write=write,
     ),
 )  # fmt: skip

@@ -177,10 +177,19 @@ def differences(before: pa.Table, after: pa.Table) -> list[str]:
 
 
 def _series(table: pa.Table, name: str) -> pl.Series:
-    if name not in table.column_names:
-        return pl.Series(pl.from_arrow(pa.nulls(table.num_rows, _plain(schema.COLUMNS[name]))))
-    column: Any = table.column(name)
-    return pl.Series(pl.from_arrow(column.cast(_plain(column.type))))
+    column: Any = pa.nulls(table.num_rows, schema.COLUMNS[name])
+    if name in table.column_names:
+        column = table.column(name)
+    return pl.Series(pl.from_arrow(without_maps(column.cast(_plain(column.type)))))
+
+
+def without_maps(column: Any) -> Any:
+    """A column in which maps are lists of {key, value}: JSON objects would merge equal keys."""
+    views = schema.COLUMNS["response_views"]
+    if column.type != views:
+        return column
+    pairs = pa.list_(pa.struct([("key", pa.string()), ("value", pa.large_string())]))
+    return column.cast(pa.list_(pairs))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
