@@ -144,7 +144,7 @@ def test_repeated_judgments_are_asked_once() -> None:
     assert judge.asked == 4
     assert report.metrics["pairs"] == 6.0
     verdicts = {("p", "2 x", "1 y"): 1.0, ("p", "1 y", "2 x"): 0.0}
-    recorded = Recorded("recorded", verdicts=verdicts)
+    recorded = Recorded(name="recorded", verdicts=verdicts)
     report = evaluate(recorded, data)
     assert recorded.asked == 4  # two pairs, two orders
     assert report.metrics["missing"] == pytest.approx(1 / 6)
@@ -157,7 +157,7 @@ def test_a_judge_that_always_takes_the_first_is_inconsistent() -> None:
     verdicts = {
         (p, x, y): 1.0 for p, *both in (("p", "a", "b"), ("q", "c", "d")) for x, y in (both, both[::-1])
     }
-    report = evaluate(Recorded("first", verdicts=verdicts), data)
+    report = evaluate(Recorded(name="first", verdicts=verdicts), data)
     assert report.metrics["order_consistency"] == 0.0
     assert report.metrics["first_position_preference"] == 1.0
     assert report.metrics["accuracy_given_order"] == 1.0
@@ -283,7 +283,7 @@ def test_longer_is_right_on_seventy_six_percent_of_strict_argument_pairs(shared_
             "scores": [[1, 0] if gold == "a1" else [0, 1] for gold in pairs["strict"]],
         }
     )
-    report = evaluate(SpacedWords("spaced words"), data)
+    report = evaluate(SpacedWords(name="spaced words"), data)
     assert report.metrics["pairs"] == 11_650
     assert report.metrics["accuracy"] == pytest.approx(0.760, abs=0.0005)
     assert report.metrics["accuracy_lower"] < 0.75 < 0.77 < report.metrics["accuracy_upper"]
@@ -347,7 +347,7 @@ def test_recorded_verdicts_reproduce_the_published_accuracies(shared_data: Path,
         )
         if any(a == b for a, b in rows.select("response_1", "response_2").iter_rows()):
             continue
-        metrics = evaluate(Recorded(model, verdicts=given), data).metrics
+        metrics = evaluate(Recorded(name=model, verdicts=given), data).metrics
         row = published.filter(pl.col("subset") == subset).row(0, named=True)
         no_answer = rows["winner"].null_count() + rows["winner_swapped"].null_count()
         if no_answer:  # the published figures count a missing verdict as wrong, Palate leaves it out

@@ -182,6 +182,9 @@ def test_length_correlation_does_not_depend_on_which_side_is_first() -> None:
     there = evaluate.length_correlation(margin, difference)
     assert there == pytest.approx(evaluate.length_correlation(margin * turned, difference * turned))
     assert evaluate.length_correlation(difference, difference) == pytest.approx(1.0)
+    assert np.isnan(evaluate.length_correlation(np.zeros(5), difference[:5]))
+    both = np.concatenate([margin, -margin]), np.concatenate([difference, -difference])
+    assert there == pytest.approx(stats.spearmanr(*both).statistic)
 
 
 def test_order_effects_of_a_judge_that_always_takes_the_first() -> None:

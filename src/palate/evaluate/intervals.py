@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from palate.errors import ConfigError
 
@@ -45,7 +45,7 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, flo
     """Wilson's score interval of a share seen in n observations; n need not be whole (Wilson 1927)."""
     if not n > 0 or np.isnan(share):
         return np.nan, np.nan
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = special.ndtri(0.5 + confidence / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
@@ -111,5 +111,5 @@ def _effective_n(
     spread = share * (1 - share)
     known = variance > 1e-15 and spread > 1e-15
     n = spread / variance if known else min(float(groups), kish)
-    ratio = stats.norm.ppf(0.5 + confidence / 2) / stats.t.ppf(0.5 + confidence / 2, groups - 1)
+    ratio = special.ndtri(0.5 + confidence / 2) / special.stdtrit(groups - 1, 0.5 + confidence / 2)
     return n * float(ratio) ** 2

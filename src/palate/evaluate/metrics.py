@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import stats
 
 from palate.errors import ConfigError, unknown
 from palate.evaluate.intervals import Rate, share_with_interval
@@ -170,6 +169,8 @@ def kendall_tau(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
 
 def spearman(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Floats:
     """Spearman's rank correlation of each row, shape (n,), for shape (n, k) with NaN where missing."""
+    from scipy import stats  # slow to import
+
     s, t = _groups(scores, targets)
     gap = np.isnan(s) | np.isnan(t)
     ranks = [stats.rankdata(np.where(gap, np.nan, x), axis=1, nan_policy="omit") for x in (s, t)]
@@ -193,9 +194,9 @@ def length_correlation(margin: npt.ArrayLike, length_difference: npt.ArrayLike) 
     """
     m, d = np.asarray(margin, dtype=np.float64), np.asarray(length_difference, dtype=np.float64)
     kept = ~np.isnan(m) & ~np.isnan(d)
-    m, d = m[kept], d[kept]
-    both = spearman(np.concatenate([m, -m])[None, :], np.concatenate([d, -d])[None, :])
-    return float(both[0])
+    both = pl.DataFrame({"m": np.concatenate([m[kept], -m[kept]]), "d": np.concatenate([d[kept], -d[kept]])})
+    value = both.select(pl.corr(pl.col("m").rank(), pl.col("d").rank())).item()
+    return np.nan if value is None else float(value)
 
 
 @dataclass(frozen=True)

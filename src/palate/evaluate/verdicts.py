@@ -89,27 +89,25 @@ def ask(judge: Judge, data: PreferenceData, options: Mapping[str, Sequence[Any]]
     if whole is not None and not told:
         scores = whole(data).scores
         return _from_scores(judge, pairs, scores, pairs["judgment"].to_numpy())
-    prompts = data.column("prompt").fill_null("").to_pylist()
+    prompts = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
     answer = _scored if "score" in judge.native else _compared
     return answer(judge, data, pairs, prompts, told)
 
 
 def _scored(
-    judge: Judge, data: PreferenceData, pairs: pl.DataFrame, prompts: list[str], told: dict[str, list[Any]]
+    judge: Judge, data: PreferenceData, pairs: pl.DataFrame, prompts: pl.Series, told: dict[str, list[Any]]
 ) -> Verdicts:
     rows = np.unique(pairs["judgment"].to_numpy())
-    groups = data.column("responses").take(rows).to_pylist()
-    groups = [["" if text is None else text for text in group] for group in groups]
-    keys = pl.DataFrame(
-        {"prompt": [prompts[row] for row in rows], "group": groups} | _key_columns(told, rows),
-        schema_overrides={"prompt": pl.String, "group": pl.List(pl.String)},
+    groups = pl.Series(pl.from_arrow(data.column("responses").take(rows))).list.eval(
+        pl.element().fill_null("")
     )
+    keys = pl.DataFrame({"prompt": prompts.gather(rows), "group": groups} | _key_columns(told, rows))
     code, first = _distinct(keys)
+    asked = keys[first]
     options = {name: [values[row] for row in rows[first]] for name, values in told.items()}
-    result = judge.score([prompts[row] for row in rows[first]], [groups[at] for at in first], **options)
-    return _from_scores(
-        judge, pairs, result.scores, code[np.searchsorted(rows, pairs["judgment"].to_numpy())]
-    )
+    result = judge.score(asked["prompt"].to_list(), asked["group"].to_list(), **options)
+    at = code[np.searchsorted(rows, pairs["judgment"].to_numpy())]
+    return _from_scores(judge, pairs, result.scores, at)
 
 
 def _from_scores(judge: Judge, pairs: pl.DataFrame, scores: Floats, at: npt.NDArray[np.int64]) -> Verdicts:
@@ -124,15 +122,13 @@ def _from_scores(judge: Judge, pairs: pl.DataFrame, scores: Floats, at: npt.NDAr
 
 
 def _compared(
-    judge: Judge, data: PreferenceData, pairs: pl.DataFrame, prompts: list[str], told: dict[str, list[Any]]
+    judge: Judge, data: PreferenceData, pairs: pl.DataFrame, prompts: pl.Series, told: dict[str, list[Any]]
 ) -> Verdicts:
     _, _, chosen_first, tie = _orient(pairs)
     rows = pairs["judgment"].to_numpy()
     a = pl.when(pl.Series(chosen_first)).then(pl.col("chosen")).otherwise(pl.col("rejected"))
     b = pl.when(pl.Series(chosen_first)).then(pl.col("rejected")).otherwise(pl.col("chosen"))
-    keys = pairs.select(a=a, b=b).with_columns(
-        prompt=pl.Series([prompts[row] for row in rows], dtype=pl.String)
-    )
+    keys = pairs.select(a=a, b=b).with_columns(prompt=prompts.gather(rows))
     keys = keys.hstack(pl.DataFrame(_key_columns(told, rows))) if told else keys
     code, first = _distinct(keys)
     asked = keys[first]

@@ -67,7 +67,7 @@ def _training(table: pl.DataFrame) -> Any:
 PICTURES = {
     "rates": Picture(
         "What the policy prefers",
-        "Shares of pairs ranked right and of answers that win, with 95 % intervals. The dotted line is chance.",
+        "Shares of pairs ranked right and of answers that win, with 95 % intervals. Dotted: chance.",
         lambda table: f"Shares with intervals for {table.height} measures, as in the table below.",
         _rates,
     ),
