@@ -22,6 +22,7 @@ from palate.models.loading import (
     quiet,
     source_fingerprint,
 )
+from palate.models.zoo import MODELS
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,11 @@ def _adapter_base(source: Source) -> str | None:
         return None
     config = source.folder / "adapter_config.json"
     try:
-        return str(json.loads(config.read_text("utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError) as error:
+        base = Path(json.loads(config.read_text("utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{config} names no base model; save the adapter again with PEFT") from error
+    # A packaged model is known by its folder in the cache, which on another machine lies elsewhere.
+    return base.name if base.name in MODELS and not base.exists() else str(base)
 
 
 def _add_lora(model: Any, settings: LoraSettings) -> Any:

