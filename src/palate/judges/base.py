@@ -1,8 +1,8 @@
 """The one protocol: whatever expresses a preference is a judge.
 
-A judge gives absolute scores (`score`), compares two responses (`compare`), or both; it says which in `native`.
-From either one the other forms follow, so nothing that uses a judge asks which kind it got. Anything a judge could
-not answer is missing (NaN), never a default.
+A judge gives absolute scores (`score`), compares two responses (`compare`), or both; it says which in
+`native`. From either one the other forms follow, so nothing that uses a judge asks which kind it got.
+Anything a judge could not answer is missing (NaN), never a default.
 
 Subclasses implement `_score` (flat lists of texts) or `_compare` (flat lists of pairs, in one order).
 """
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from palate.data import PreferenceData
 from palate.errors import ConfigError
@@ -28,8 +29,8 @@ class Scores:
     """What a judge says of single responses.
 
     Attributes:
-        scores: shape (n,) for n responses, (n, k) for n groups padded with NaN, with a last axis per aspect where
-            the judge has `aspects`. Higher is better; NaN is missing.
+        scores: shape (n,) for n responses, (n, k) for n groups padded with NaN, with a last axis per aspect
+            where the judge has `aspects`. Higher is better; NaN is missing.
         confidence: shape of `scores`, 0 to 1, or None.
         samples: shape of `scores` plus one axis of repeated judgments, or None.
         rationale: one text (or None) per response, flat, or None.
@@ -48,8 +49,8 @@ class Comparison:
     """What a judge says of n pairs (a, b).
 
     Attributes:
-        probability: shape (n,), that a is preferred; 0.5 is a tie, NaN is missing. Where both orders were asked it is
-            their mean.
+        probability: shape (n,), that a is preferred; 0.5 is a tie, NaN is missing. Where both orders were
+            asked it is their mean.
         forward: shape (n,), as judged with a shown first; None for a judge to which order cannot matter.
         backward: shape (n,), probability of a as judged with b shown first; None as above.
         rationale: one text (or None) per pair, or None.
@@ -64,11 +65,15 @@ class Comparison:
 
     @property
     def agree(self) -> npt.NDArray[np.bool_]:
-        """Shape (n,): whether both orders prefer the same side; true where order cannot matter, false if missing."""
+        """Shape (n,): whether both orders prefer the same side.
+
+        True where order cannot matter, false where an answer is missing.
+        """
         if self.forward is None or self.backward is None:
             return ~np.isnan(self.probability)
         missing = np.isnan(self.forward) | np.isnan(self.backward)
-        return (np.sign(self.forward - 0.5) == np.sign(self.backward - 0.5)) & ~missing
+        same = np.sign(self.forward - 0.5) == np.sign(self.backward - 0.5)
+        return np.asarray(same & ~missing, dtype=np.bool_)
 
 
 @dataclass
@@ -79,8 +84,8 @@ class Judge:
         name: how the judge signs its judgments.
         kind: "human", "model", "rule" or "behaviour".
         native: which of "score" and "compare" the judge does itself.
-        calibrated: whether a difference of scores is a log-odds of preference (then `compare` is its logistic);
-            otherwise only the sign of the difference counts.
+        calibrated: whether a difference of scores is a log-odds of preference (then `compare` is its
+            logistic); otherwise only the sign of the difference counts.
         order_matters: whether `_compare` may answer differently when the two responses change places.
         aspects: names of the aspects scored, empty for one overall score.
     """
@@ -92,8 +97,6 @@ class Judge:
     order_matters: ClassVar[bool] = True
     aspects: tuple[str, ...] = field(default=(), kw_only=True)
 
-    # -- what a subclass writes --
-
     def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
         """Score n responses; both lists have length n; `scores` has shape (n,) or (n, aspects)."""
         raise ConfigError(f"the judge {self.name!r} has no absolute scores; use compare")
@@ -102,9 +105,9 @@ class Judge:
         """Judge n pairs with a shown first; lists have length n."""
         raise ConfigError(f"the judge {self.name!r} cannot compare")
 
-    # -- what everyone calls --
-
-    def score(self, prompts: Sequence[str], responses: Sequence[str] | Sequence[Group], **options: Any) -> Scores:
+    def score(
+        self, prompts: Sequence[str], responses: Sequence[str] | Sequence[Group], **options: Any
+    ) -> Scores:
         """Score one response per prompt, or a group of k responses per prompt.
 
         Args:
@@ -113,10 +116,12 @@ class Judge:
             **options: passed to the judge (`context`, `annotator`, `references`: one entry per prompt).
 
         Returns:
-            `Scores` of shape (n,) for texts, (n, k) padded with NaN for groups. A judge that only compares gives each
-            response its mean probability to win against the others of its group, which needs groups of 2 or more.
+            `Scores` of shape (n,) for texts, (n, k) padded with NaN for groups. A judge that only compares
+            gives each response its mean probability to win against the others of its group, which needs
+            groups of 2 or more.
         """
         flat_prompts, flat, lengths = _flatten(prompts, responses)
+        options = {name: _checked(name, value, len(prompts)) for name, value in options.items()}
         per_response = {name: _repeat(value, lengths) for name, value in options.items()}
         if "score" in self.native:
             result = self._score(flat_prompts, flat, **per_response)
@@ -126,24 +131,33 @@ class Judge:
                 _pad(result.scores, lengths), _pad(result.confidence, lengths), _pad(result.samples, lengths),
                 result.rationale, result.trace,
             )  # fmt: skip
+        if not len(prompts):
+            return Scores(np.empty((0, 0)))
         if lengths is None:
             raise ConfigError(f"the judge {self.name!r} only compares; give groups of two or more responses")
-        table = self.compare_table(prompts, responses, **options)  # type: ignore[arg-type]
+        table = self.compare_table(prompts, responses, **options)
         k = table.shape[1]
         others = np.where(np.eye(k, dtype=bool), np.nan, table)
         counts = (~np.isnan(others)).sum(axis=2)
         totals = np.nansum(others, axis=2)
         return Scores(np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0))
 
-    def compare(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str], **options: Any) -> Comparison:
+    def compare(
+        self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str], **options: Any
+    ) -> Comparison:
         """Which of a and b is preferred, for n prompts; both orders are asked where order can matter."""
         if not len(prompts) == len(a) == len(b):
-            raise ConfigError(f"compare needs equally many prompts, a and b; got {len(prompts)}, {len(a)}, {len(b)}")
+            raise ConfigError(
+                f"compare needs equally many prompts, a and b; got {len(prompts)}, {len(a)}, {len(b)}"
+            )
         if "compare" not in self.native:
             both = self.score(prompts, [[x, y] for x, y in zip(a, b, strict=True)], **options).scores
             if both.ndim == 3:
-                raise ConfigError(f"the judge {self.name!r} scores {both.shape[2]} aspects; compose them to one first")
+                raise ConfigError(
+                    f"the judge {self.name!r} scores {both.shape[2]} aspects; compose them to one first"
+                )
             return Comparison(self.preference(both[:, 0] - both[:, 1]) if len(both) else np.empty(0))
+        options = {name: _checked(name, value, len(prompts)) for name, value in options.items()}
         first = self._compare(list(prompts), list(a), list(b), **options)
         if not self.order_matters:
             return first
@@ -157,22 +171,33 @@ class Judge:
         )
 
     def preference(self, difference: Floats) -> Floats:
-        """Probability of preference for a difference of scores: logistic if `calibrated`, else 0, 0.5 or 1."""
+        """Probability of preference for a difference of scores: logistic if `calibrated`, else 0, 0.5 or
+        1."""
         if self.calibrated:
             return np.asarray(0.5 * (1.0 + np.tanh(0.5 * difference)))
         return np.asarray(0.5 + 0.5 * np.sign(difference))
 
     def compare_table(self, prompts: Sequence[str], responses: Sequence[Group], **options: Any) -> Floats:
-        """Shape (n, k, k): probability that response i beats response j, 0.5 on the diagonal, NaN where padded."""
+        """Shape (n, k, k): probability that response i beats response j, 0.5 on the diagonal, NaN where
+        padded."""
         _, _, lengths = _flatten(prompts, responses)
+        if not len(prompts):
+            return np.empty((0, 0, 0))
         if lengths is None:
             raise ConfigError("compare_table needs a group of responses per prompt")
         if "compare" not in self.native:
             scores = self.score(prompts, responses, **options).scores
+            if scores.ndim == 3:
+                raise ConfigError(
+                    f"the judge {self.name!r} scores several aspects; compose them to one first"
+                )
             return self.preference(scores[:, :, None] - scores[:, None, :])
         k = int(lengths.max(initial=0))
-        group, i, j = (np.concatenate(part) for part in zip(*_upper(lengths), strict=True))
-        spread = {name: [value[g] for g in group] for name, value in options.items()}
+        group, i, j = _upper(lengths)
+        spread = {
+            name: [value[g] for g in group] if isinstance(value, list | tuple) else value
+            for name, value in options.items()
+        }
         result = self.compare(
             [prompts[g] for g in group],
             [responses[g][x] for g, x in zip(group, i, strict=True)],
@@ -190,27 +215,33 @@ class Judge:
     def annotate(self, data: PreferenceData, **options: Any) -> PreferenceData:
         """The same prompts and responses with this judge's scores in place of those there.
 
-        A judge with `aspects` must be composed to one score first. Rows whose every response is missing keep NaN.
+        A judge with `aspects` must be composed to one score first. A response that is missing from the data,
+        or that the judge could not answer, gets NaN.
         """
         if not data.has("responses"):
             raise ConfigError("this judge reads responses; the data has none")
         prompts = data.column("prompt").to_pylist() if data.has("prompt") else [""] * data.n_rows
-        groups = data.column("responses").to_pylist()
+        given = data.column("responses").to_pylist()
+        groups = [[text for text in group or () if text is not None] for group in given]
         scores = self.score([p or "" for p in prompts], groups, **options).scores
         if scores.ndim == 3:
             raise ConfigError(f"the judge {self.name!r} scores several aspects; compose them to one first")
-        lengths = np.diff(data.offsets())
-        rows = [row[:k].tolist() for row, k in zip(scores, lengths, strict=True)]
+        present = data.flat("responses").is_valid().to_numpy(zero_copy_only=False)
+        offsets = data.offsets()
+        flat = np.full(int(offsets[-1]), np.nan)
+        inside = np.arange(scores.shape[-1])[None, :] < np.array([len(group) for group in groups])[:, None]
+        flat[present] = scores[inside] if data.n_rows else scores
         n = data.n_rows
         kept = {
             name: data.table.column(name)
             for name in data.table.column_names
-            if name not in ("scores", "tie", "rationale", "annotator", "annotator_kind", "scale", "protocol", "time")
+            if name
+            not in ("scores", "tie", "rationale", "annotator", "annotator_kind", "scale", "protocol", "time")
         }
         return PreferenceData.from_columns(
             kept
             | {
-                "scores": rows,
+                "scores": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat)),
                 "annotator": [self.name] * n,
                 "annotator_kind": [self.kind] * n,
                 "scale": ["interval"] * n,
@@ -223,14 +254,28 @@ class Judge:
 def _flatten(
     prompts: Sequence[str], responses: Sequence[str] | Sequence[Group]
 ) -> tuple[list[str], list[str], npt.NDArray[np.int64] | None]:
-    """Flat prompts and responses of equal length, and the group lengths (None if the responses were flat texts)."""
+    """Flat prompts and responses of equal length, and the group lengths (None if the responses were flat
+    texts)."""
     if len(prompts) != len(responses):
-        raise ConfigError(f"one entry of responses per prompt is needed; got {len(prompts)} and {len(responses)}")
+        raise ConfigError(
+            f"one entry of responses per prompt is needed; got {len(prompts)} and {len(responses)}"
+        )
     if all(isinstance(response, str) for response in responses):
         return list(prompts), [str(response) for response in responses], None
+    if any(isinstance(response, str) for response in responses):
+        raise ConfigError("responses are a text for some prompts and a group for others; give one kind")
     lengths = np.array([len(group) for group in responses], dtype=np.int64)
     flat = [text for group in responses for text in group]
     return [p for p, k in zip(prompts, lengths, strict=True) for _ in range(k)], flat, lengths
+
+
+def _checked(name: str, values: Any, n: int) -> Any:
+    """An option as it came; a list or tuple has one entry per prompt."""
+    if isinstance(values, list | tuple) and len(values) != n:
+        raise ConfigError(
+            f"the option {name!r} needs one entry per prompt; got {len(values)} for {n} prompts"
+        )
+    return values
 
 
 def _repeat(values: Any, lengths: npt.NDArray[np.int64] | None) -> Any:
@@ -248,11 +293,14 @@ def _pad(values: Floats | None, lengths: npt.NDArray[np.int64]) -> Any:
     return padded
 
 
-def _upper(lengths: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], ...]]:
+def _upper(
+    lengths: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For every group the index pairs i < j, as (group, i, j) arrays."""
-    parts = []
+    parts = [np.empty((3, 0), np.int64)]
     for k in np.unique(lengths):
         groups = np.flatnonzero(lengths == k)
-        i, j = np.triu_indices(k, 1)
-        parts.append((np.repeat(groups, len(i)), np.tile(i, len(groups)), np.tile(j, len(groups))))
-    return parts or [(np.empty(0, np.int64),) * 3]
+        i, j = np.triu_indices(int(k), 1)
+        parts.append(np.stack([np.repeat(groups, len(i)), np.tile(i, len(groups)), np.tile(j, len(groups))]))
+    group, i, j = np.concatenate(parts, axis=1)
+    return group, i, j
