@@ -16,22 +16,46 @@ _LAZY = {
     "RewardModel": "palate.reward",
     "Report": "palate.evaluate",
 }
-_SUBPACKAGES = (
-    "align", "data", "errors", "evaluate", "judges", "losses", "models", "rank", "recipes", "report", "reward",
-)  # fmt: skip
+_SUBPACKAGES = frozenset(
+    [
+        "align",
+        "data",
+        "errors",
+        "evaluate",
+        "judges",
+        "losses",
+        "models",
+        "rank",
+        "recipes",
+        "report",
+        "reward",
+        "training",
+    ]
+)
 
 if TYPE_CHECKING:
+    from palate.align import align as align  # type: ignore[no-redef]
     from palate.data import PreferenceData as PreferenceData
     from palate.data import load as load
     from palate.data import scan as scan
-    from palate.align import align as align
     from palate.evaluate import Report as Report
-    from palate.evaluate import evaluate as evaluate
+    from palate.evaluate import evaluate as evaluate  # type: ignore[no-redef]
     from palate.rank import Leaderboard as Leaderboard
     from palate.rank import rank as rank
     from palate.reward import RewardModel as RewardModel
 
-__all__ = ["Leaderboard", "PreferenceData", "Report", "RewardModel", "__version__", "align", "evaluate", "load", "rank", "scan"]
+__all__ = [
+    "Leaderboard",
+    "PreferenceData",
+    "Report",
+    "RewardModel",
+    "__version__",
+    "align",
+    "evaluate",
+    "load",
+    "rank",
+    "scan",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,21 +9,34 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from palate.data import PreferenceData, load
-from palate.errors import ConfigError, PalateError
+from palate.errors import ConfigError, DataError, PalateError
 from palate.report import Report
 from palate.report.run_folder import from_run
 from palate.runs import Run
+from palate.seeding import generator
+
+if TYPE_CHECKING:
+    from palate.judges import Judge
+    from palate.models import SequenceScores
 
 POLICY = "smollm2-135m-instruct"
 ENCODER = "all-minilm-l6-v2"
-TRAINING: dict[str, Any] = {"steps": 40, "batch_size": 4, "learning_rate": 2e-4, "max_length": 320, "lora": 16}
+TRAINING: dict[str, Any] = {
+    "steps": 40,
+    "batch_size": 4,
+    "learning_rate": 2e-4,
+    "max_length": 320,
+    "lora": 16,
+}
 PAIRS = TRAINING["steps"] * TRAINING["batch_size"]
 HELD_OUT_PROMPTS = 40
 NEW_TOKENS = 64
@@ -83,12 +96,22 @@ def run_demo(
     if not judgments.n_rows:
         raise ConfigError("the file holds no judgments; give one with at least a few")
     config = {
-        "command": "demo", "title": "Palate demo", "file": data, "seed": seed, "data": judgments.fingerprint(),
-        "policy": POLICY, "encoder": ENCODER, "training": TRAINING,
-    }  # fmt: skip
+        "command": "demo",
+        "title": "Palate demo",
+        "file": data,
+        "seed": seed,
+        "data": judgments.fingerprint(),
+        "policy": POLICY,
+        "encoder": ENCODER,
+        "training": TRAINING,
+    }
     demo = Demo(Run(out, config), judgments, data is not None, seed, say)
     if not demo.own:
-        demo.step("choices", "People's choices: travellers and voters (statsmodels, public domain)", lambda: choices(demo))
+        demo.step(
+            "choices",
+            "People's choices: travellers and voters (statsmodels, public domain)",
+            lambda: choices(demo),
+        )
     demo.step("inspect", f"Text preferences: {data or 'verifiable instructions'}", lambda: inspect(demo))
     if judgments.has("items"):
         demo.step("rank", "Leaderboard", lambda: rank(demo))
@@ -103,7 +126,9 @@ def run_demo(
     path = from_run(demo.run.folder).write(demo.run.path("report.html"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     seconds = sum(row["seconds"] for row in demo.run.metrics() if "seconds" in row)
-    demo.say(f"\nDone in {seconds:.0f} s of work, {peak:.1f} GiB at the peak. Everything is in {demo.run.folder}/;")
+    demo.say(
+        f"\nDone in {seconds:.0f} s of work, {peak:.1f} GiB at the peak. Everything is in {demo.run.folder}/;"
+    )
     demo.say(f"open {path}")
     return path
 
@@ -118,15 +143,21 @@ def choices(demo: Demo) -> list[str]:
     travel, vote = modechoice(), anes96()
     board = rank_judgments(travel)
     demo.run.write_json("1_travellers.json", board.to_json())
-    lines = [f"210 travellers: {board.table['item'][0]} is chosen most readily, {board.table['item'][-1]} least."]
+    lines = [
+        f"210 travellers: {board.table['item'][0]} is chosen most readily, {board.table['item'][-1]} least."
+    ]
     cases = (("travellers", travel, "2_travellers_model"), ("voters", vote, "3_voters_model"))
     for who, data, name in cases:
         train, test = data.split(0.3, by="annotator", seed=demo.seed)
-        model = RewardModel(encoder="features", loss="listmle", groups="lists", l2=1e-3, seed=demo.seed).fit(train)
+        model = RewardModel(encoder="features", loss="listmle", groups="lists", l2=1e-3, seed=demo.seed).fit(
+            train
+        )
         report = evaluate(model, test, seed=demo.seed)
         report.title = f"What {who} choose, from features"
         demo.report(name, report)
-        lines.append(f"A linear reward model on features ranks {_share(report)} of held-out {who}' comparisons right.")
+        lines.append(
+            f"A linear reward model on features ranks {_share(report)} of held-out {who}' comparisons right."
+        )
     return lines
 
 
@@ -138,7 +169,9 @@ def inspect(demo: Demo) -> list[str]:
         f"{found['annotators']:,} annotators."
     ]
     if not demo.own:
-        lines.append("Small language models wrote the answers; a program checked them against each prompt's rules.")
+        lines.append(
+            "Small language models wrote the answers; a program checked them against each prompt's rules."
+        )
     lines += [f"Note: {problem['message']} ({problem['count']:,})." for problem in found["problems"][:3]]
     return lines
 
@@ -155,7 +188,8 @@ def rank(demo: Demo) -> list[str]:
     demo.run.write_json("4_leaderboard.json", board.to_json())
     best, worst = board.table["item"][0], board.table["item"][-1]
     return [
-        f"{best} is first; it beats {worst}, the last, with probability {board.win_probability(best, worst):.2f}."
+        f"{best} is first; it beats {worst}, the last, with probability "
+        f"{board.win_probability(best, worst):.2f}."
     ]
 
 
@@ -172,7 +206,10 @@ def reward(demo: Demo) -> list[str]:
     report = evaluate(model, test, seed=demo.seed)
     report.title = "Reward model on held-out prompts"
     demo.report("5_reward_model", report)
-    lines = [f"Trained on {model.n_groups_:,} pairs; right on {_share(report)} of {report.metrics['pairs']:,.0f} held-out pairs."]
+    lines = [
+        f"Trained on {model.n_groups_:,} pairs; right on {_share(report)} "
+        f"of {report.metrics['pairs']:,.0f} held-out pairs."
+    ]
     if demo.data.has("responses"):
         length = evaluate(LengthJudge(), test, seed=demo.seed)
         lines.append(f"The rule 'longer is better' is right on {_share(length)}.")
@@ -180,16 +217,107 @@ def reward(demo: Demo) -> list[str]:
 
 
 def align(demo: Demo) -> list[str]:
+    """DPO on best against worst of some training prompts."""
     from palate.align import align as align_policy
 
     train, _ = demo.data.split(0.2, by="prompt", seed=demo.seed)
-    pairs = train.pairs("best_worst")
-    rows = np.unique(pairs["judgment"].to_numpy())[:PAIRS] if demo.own else _informative(demo, train, PAIRS)
+    rows = np.unique(train.pairs("best_worst")["judgment"].to_numpy())
+    chosen = generator(demo.seed, "demo", "align").permutation(rows)[:PAIRS]
     policy = align_policy(
-        POLICY, train.take(rows), method="dpo", out=demo.run.path("policy"), seed=demo.seed, **TRAINING
+        POLICY,
+        train.take(np.sort(chosen)),
+        method="dpo",
+        out=demo.run.path("policy"),
+        seed=demo.seed,
+        **TRAINING,
     )
-    last = policy.metrics
+    summary = policy.summary
     return [
-        f"{TRAINING['steps']} steps of {TRAINING['batch_size']} pairs with low-rank adapters; in the last steps "
-        f"{last['accuracy']:.0%} of pairs were ranked right."
+        f"{summary['steps']} steps of {TRAINING['batch_size']} pairs, low-rank adapters, "
+        f"{summary['tokens_per_second']:.0f} tokens/s; the policy is in {demo.run.path('policy', 'model')}.",
+        f"In the last step its implicit reward ranked {summary['last']['accuracy']:.0%} of the pairs right.",
     ]
+
+
+def before_and_after(demo: Demo) -> list[str]:
+    """On held-out prompts: does it rank pairs better, and does a judge like its answers better?"""
+    from palate.align import Policy
+    from palate.evaluate import answer_win_rate, evaluate_policy
+    from palate.models import generate
+
+    _, test = demo.data.split(0.2, by="prompt", seed=demo.seed)
+    policy = Policy.load(demo.run.path("policy", "model"))
+    pairs = test.pairs("best_worst").head(HELD_OUT_PROMPTS)
+    texts = [[row["chosen"], row["rejected"]] for row in pairs.iter_rows(named=True)]
+    prompts = _turns(test, pairs["judgment"].to_numpy())
+    scored = [policy.log_probs(prompts, texts), policy.reference_log_probs(prompts, texts)]
+    sides = [(_column(found, 0), _column(found, 1)) for found in scored]
+
+    judge, who = _judge(demo, test)
+    asked = _turns(test, _first_of_each_prompt(test)[:HELD_OUT_PROMPTS])
+    settings: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "temperature": 0.0, "batch_size": 20}
+    after = [group[0] for group in policy.generate(asked, **settings)]
+    before = [group[0] for group in generate(policy.reference, asked, **settings)]
+    wins = answer_win_rate(judge, [_text(prompt) for prompt in asked], after, before, graded=False)
+    report = evaluate_policy(
+        *sides,
+        beta=policy.beta,
+        wins=wins,
+        metrics_file=demo.run.path("policy", "metrics.jsonl"),
+        title="The policy before and after",
+    )
+    verdicts = judge.score(
+        [_text(prompt) for prompt in asked], [list(two) for two in zip(after, before, strict=True)]
+    ).scores
+    shown = np.argsort(-np.abs(np.nan_to_num(verdicts[:, 0] - verdicts[:, 1])), kind="stable")[:6]
+    report.examples = [
+        {
+            "prompt": _text(asked[i]),
+            "sides": [{"label": "before", "text": before[i]}, {"label": "after", "text": after[i]}],
+            "note": f"{who} gives {verdicts[i, 1]:.2f} before and {verdicts[i, 0]:.2f} after.",
+        }
+        for i in shown
+    ]
+    demo.report("6_policy", report)
+    lines = [*report.notes]
+    means = np.nanmean(verdicts, axis=0)
+    lines.append(
+        f"{who} gives its answers {means[0]:.2f} on average, and {means[1]:.2f} before, "
+        f"on {len(asked)} held-out prompts."
+    )
+    return lines
+
+
+def _judge(demo: Demo, data: PreferenceData) -> tuple[Judge, str]:
+    """The exact checker where the data has constraints, else the reward model trained on other prompts."""
+    from palate.judges import ConstraintJudge
+    from palate.reward import RewardModel
+
+    try:
+        return ConstraintJudge.from_data(data), "The checker"
+    except DataError:
+        return RewardModel.load(demo.run.path("reward_model")), "The reward model"
+
+
+def _turns(data: PreferenceData, rows: npt.NDArray[np.int64]) -> list[Any]:
+    """Prompts of these judgments: their turns where there are several, else their text."""
+    texts = data.column("prompt").take(pa.array(rows)).to_pylist()
+    turns = data.column("messages").take(pa.array(rows)).to_pylist()
+    return [turn or text or "" for turn, text in zip(turns, texts, strict=True)]
+
+
+def _text(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
+
+
+def _first_of_each_prompt(data: PreferenceData) -> npt.NDArray[np.int64]:
+    return np.unique(np.unique(data.prompt_codes(), return_index=True)[1])
+
+
+def _column(scores: SequenceScores, side: int) -> SequenceScores:
+    return replace(scores, sum=scores.sum[:, side], count=scores.count[:, side])
+
+
+def _share(report: Report) -> str:
+    m = report.metrics
+    return f"{m['accuracy']:.1%} ({m['accuracy_lower']:.1%} to {m['accuracy_upper']:.1%})"

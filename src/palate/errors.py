@@ -33,7 +33,8 @@ class DataError(PalateError, ValueError):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        where = [part for part in (self.row and f"row {self.row}", self.field and f"field '{self.field}'") if part]
+        parts = (self.row and f"row {self.row}", self.field and f"field '{self.field}'")
+        where = [part for part in parts if part]
         head = f"{self.file}: " if self.file is not None else ""
         place = f"{', '.join(where)}: " if where else ""
         tail = f"; {self.remedy}" if self.remedy else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -38,7 +38,7 @@ def progress(description: str, total: float | None = None) -> Iterator[Bar]:
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
     """Iterate over `items` with a progress bar."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(description, total) as bar:
         for item in items:

@@ -1,8 +1,8 @@
 """Run folders: what was run, on which data, with which result, in files a person can read.
 
 A run folder holds ``config.json``, ``data.json`` (fingerprint and counts), ``metrics.jsonl``, ``state.json``
-(which steps are done), whatever the steps wrote (``model/``), and ``report.html``. Every file is written whole or
-not at all, so an interrupted run leaves a folder from which the same command goes on.
+(which steps are done), whatever the steps wrote (``model/``), and ``report.html``. Every file is written whole
+or not at all, so an interrupted run leaves a folder from which the same command goes on.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def _plain(value: Any) -> Any:
 class Run:
     """A run folder opened for writing.
 
-    Opening a folder again with the same `config` resumes it; with another `config` it is refused, because a mixed
-    folder would say what never happened.
+    Opening a folder again with the same `config` resumes it; with another `config` it is refused, because a
+    mixed folder would say what never happened.
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
@@ -69,7 +69,8 @@ class Run:
         if existing.exists():
             before = json.loads(existing.read_text("utf-8"))
             if before != self.config:
-                changed = sorted(k for k in before.keys() | self.config.keys() if before.get(k) != self.config.get(k))
+                names = before.keys() | self.config.keys()
+                changed = sorted(k for k in names if before.get(k) != self.config.get(k))
                 raise ConfigError(
                     f"{self.folder} holds a run with other settings ({', '.join(changed)}); "
                     "give another folder with --out, or remove this one"

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 ran and failed a check, 2 could not run, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from typing import Any
@@ -16,7 +17,7 @@ from palate.errors import PalateError, PalateWarning
 
 app = typer.Typer(
     name="palate",
-    help="Preference learning: from votes, rankings and ratings to leaderboards, reward models and aligned policies.",
+    help="Preference learning: from judgments to leaderboards, reward models and aligned policies.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,13 +25,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS = ("data", "rank", "judge", "train", "align", "evaluate", "report", "recipe", "models", "demo", "doctor")
+_COMMANDS = (
+    "data",
+    "rank",
+    "judge",
+    "train",
+    "align",
+    "evaluate",
+    "report",
+    "recipe",
+    "models",
+    "demo",
+    "doctor",
+)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (works after any command)."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of an error (works after any command)."
+    ),
 ) -> None:
     if version:
         from palate import __version__
@@ -56,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output went away (`palate ... | head`); that is its right.
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PalateError as error:
         if debug:
@@ -69,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         kind = type(error).__name__
-        print(f"palate: {kind}: {_one_line(error)} (run again with --debug for the traceback)", file=sys.stderr)
+        print(
+            f"palate: {kind}: {_one_line(error)} (run again with --debug for the traceback)", file=sys.stderr
+        )
         return 2
 
 
@@ -84,9 +101,7 @@ def _shown_by_click(error: Exception) -> bool:
     if callable(show) and hasattr(error, "exit_code"):
         show()
         return True
-    if type(error).__name__ in ("Abort", "Exit"):
-        return True
-    return False
+    return type(error).__name__ in ("Abort", "Exit")
 
 
 def _one_line(error: object) -> str:

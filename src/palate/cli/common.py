@@ -18,7 +18,9 @@ FormatOption = Annotated[
 ]
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--column", help="Read a field from a column of another name: --column model_a=left. Repeatable."),
+    typer.Option(
+        "--column", help="Read a field from a column of another name: --column model_a=left. Repeatable."
+    ),
 ]
 LabelOption = Annotated[
     list[str] | None,
@@ -26,7 +28,9 @@ LabelOption = Annotated[
 ]
 ReadOption = Annotated[
     list[str] | None,
-    typer.Option("--read", help="An option of the format's reader: --read columns_are=annotator. Repeatable."),
+    typer.Option(
+        "--read", help="An option of the format's reader: --read columns_are=annotator. Repeatable."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Folder or file to write to.")]

@@ -61,14 +61,17 @@ def _readable(value: Any) -> Any:
 @app.command()
 def convert(
     file: FileArgument,
-    output: Annotated[str, typer.Argument(help="The file to write; its format follows from its name or --to.")],
+    output: Annotated[
+        str, typer.Argument(help="The file to write; its format follows from its name or --to.")
+    ],
     to: Annotated[str | None, typer.Option("--to", "-t", help="Format to write.")] = None,
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
     read: ReadOption = None,
     write: Annotated[
-        list[str] | None, typer.Option("--write", help="An option of the writer: --write lossy=true. Repeatable.")
+        list[str] | None,
+        typer.Option("--write", help="An option of the writer: --write lossy=true. Repeatable."),
     ] = None,
 ) -> None:
     """Read judgments in one format and write them in another.

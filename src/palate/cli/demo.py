@@ -12,11 +12,15 @@ from palate.cli.common import SeedOption
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option("--out", "-o", help="Run folder; the same command resumes it.")] = "runs/demo",
-    data: Annotated[str | None, typer.Option("--data", help="A file of your own in place of the shipped sets.")] = None,
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Run folder; the same command resumes it.")
+    ] = "runs/demo",
+    data: Annotated[
+        str | None, typer.Option("--data", help="A file of your own in place of the shipped sets.")
+    ] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Load, inspect, rank, train a reward model, align SmolLM2-135M, evaluate before and after, write a report.
+    """Inspect, rank, train a reward model, align SmolLM2-135M, evaluate before and after, write a report.
 
     Example: `palate demo --data pairs.jsonl`
     """

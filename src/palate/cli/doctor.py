@@ -48,7 +48,9 @@ def _system() -> list[dict[str, Any]]:
     free = shutil.disk_usage(existing).free / 2**30
     return [
         _finding("system", "palate", __version__),
-        _finding("system", "python", platform.python_version(), "install Python 3.11", sys.version_info >= (3, 11)),
+        _finding(
+            "system", "python", platform.python_version(), "install Python 3.11", sys.version_info >= (3, 11)
+        ),
         _finding("system", "cores and memory", f"{os.cpu_count()} cores, {_memory():.0f} GiB"),
         _finding("system", "user cache", f"{cache} ({free:.0f} GiB free)", "set PALATE_CACHE", free > 2),
     ]
@@ -92,7 +94,9 @@ def _models() -> list[dict[str, Any]]:
     for model in list_models():
         here = model.fetched
         command = "" if here else f"palate models get {model.name}"
-        findings.append(_finding("models", model.name, str(model.path) if here else "not fetched", command, here))
+        findings.append(
+            _finding("models", model.name, str(model.path) if here else "not fetched", command, here)
+        )
     return findings
 
 
@@ -112,8 +116,10 @@ def _devices() -> list[dict[str, Any]]:
     import torch
 
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            findings.append(_finding("devices", f"cuda:{index}", torch.cuda.get_device_name(index)))
+        findings += [
+            _finding("devices", f"cuda:{index}", torch.cuda.get_device_name(index))
+            for index in range(torch.cuda.device_count())
+        ]
     elif torch.backends.mps.is_available():
         findings.append(_finding("devices", "mps", "Apple GPU"))
     else:

@@ -28,7 +28,9 @@ def evaluate(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Folder for evaluation.json and report.html.")
     ] = None,
-    sample: Annotated[int | None, typer.Option("--sample", help="Use this many judgments, drawn at random.")] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", help="Use this many judgments, drawn at random.")
+    ] = None,
     seed: SeedOption = 0,
     format: FormatOption = None,
     column: ColumnOption = None,

@@ -36,7 +36,9 @@ def judge(
     judge: JudgeArgument,
     file: FileArgument,
     output: Annotated[str, typer.Argument(help="The file to write the judgments to.")],
-    to: Annotated[str | None, typer.Option("--to", "-t", help="Format to write; follows from the name.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", "-t", help="Format to write; follows from the name.")
+    ] = None,
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
@@ -69,7 +71,7 @@ def judge_of(spec: str, data: PreferenceData) -> Judge:
             raise ConfigError("llm needs a model, as in llm:smollm2-135m-instruct")
         return judges.LLMJudge(model, rubric=rubric or "instruction-following")
     raise ConfigError(
-        f"{spec!r} is no judge: give the folder of a reward model or policy, or length, constraints, llm:MODEL"
+        f"{spec!r} is no judge; give the folder of a reward model or policy, length, constraints or llm:MODEL"
     )
 
 
@@ -81,6 +83,6 @@ def _from_folder(folder: Path) -> Judge:
     for place in (folder, folder / "model"):
         if (place / "reward.json").exists():
             return RewardModel.load(place)
-        if Policy.is_policy(place):
+        if (place / "palate.json").exists():
             return Policy.load(place).judge()
     raise ConfigError(f"{folder} holds neither a reward model nor a policy; give what train or align wrote")

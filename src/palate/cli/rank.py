@@ -25,7 +25,9 @@ from palate.runs import atomic_write
 @app.command()
 def rank(
     file: FileArgument,
-    method: Annotated[str, typer.Option("--method", "-m", help="How strengths are estimated.")] = "bradley_terry",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="How strengths are estimated.")
+    ] = "bradley_terry",
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="An option of the method: --set ties=drop, --set l2=0.1. Repeatable."),
@@ -43,7 +45,9 @@ def rank(
     """
     from palate.rank import rank as rank_judgments
 
-    board = rank_judgments(read_input(file, format, column, label, read), method, **parameters(option, "--set"))
+    board = rank_judgments(
+        read_input(file, format, column, label, read), method, **parameters(option, "--set")
+    )
     if plot:
         with atomic_write(plot) as out:
             out.write(board.plot().to_html(include_plotlyjs=True))

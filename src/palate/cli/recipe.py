@@ -31,7 +31,10 @@ def list_(results: ResultsOption = str(RESULTS), json: JsonOption = False) -> No
     if json:
         print_json(rows)
     else:
-        print_table("Recipes", [{name: row[name] for name in ("name", "number", "package", "claim", "status")} for row in rows])
+        print_table(
+            "Recipes",
+            [{name: row[name] for name in ("name", "number", "package", "claim", "status")} for row in rows],
+        )
 
 
 @recipe.command()
@@ -49,12 +52,18 @@ def show(name: NameArgument) -> None:
 def run(
     name: NameArgument,
     size: Annotated[str, typer.Option("--size", help="small (two cores), gpu or paper.")] = "small",
-    seeds: Annotated[int | None, typer.Option("--seeds", help="How many seeds; the recipe says without it.")] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="Run folder; runs/recipes/NAME-SIZE.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="How many seeds; the recipe says without it.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Run folder; runs/recipes/NAME-SIZE.")
+    ] = None,
     results: ResultsOption = str(RESULTS),
     record: Annotated[
         bool | None,
-        typer.Option("--record/--no-record", help="Record the result; by default where the results folder exists."),
+        typer.Option(
+            "--record/--no-record", help="Record the result; by default where the results folder exists."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -78,7 +87,9 @@ def run(
 
 @recipe.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Recipes to check; all recorded ones if left out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Recipes to check; all recorded ones if left out.")
+    ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Only those marked as fast.")] = False,
     results: ResultsOption = str(RESULTS),
 ) -> None:
@@ -103,7 +114,9 @@ def check(
 
 @recipe.command()
 def report(
-    readme: Annotated[str, typer.Argument(help="A Markdown file with the markers of the table of papers.")] = "README.md",
+    readme: Annotated[
+        str, typer.Argument(help="A Markdown file with the markers of the table of papers.")
+    ] = "README.md",
     results: ResultsOption = str(RESULTS),
 ) -> None:
     """Write the table of papers from the recorded results into a Markdown file.
@@ -127,7 +140,7 @@ def _print(result: object) -> None:
             "claim": result.claim,
             "metric": result.metric,
             "baseline": result.baseline,
-            "effect": f"{result.effect:+.4f} (95 % interval {low:.4f} to {high:.4f}, {len(result.seeds)} seeds)",
+            "effect": f"{result.effect:+.4f} (95 %: {low:.4f} to {high:.4f}, {len(result.seeds)} seeds)",
             "needed": result.threshold,
             "seconds": result.seconds,
             "verdict": "holds" if result.holds else "does not hold here",
@@ -136,11 +149,19 @@ def _print(result: object) -> None:
     print_table(
         "\nChecks",
         [
-            {"method": c.method, "against": c.baseline, "effect": c.effect, "needed": f"{c.direction} {c.threshold:g}",
-             "holds": c.holds}
+            {
+                "method": c.method,
+                "against": c.baseline,
+                "effect": c.effect,
+                "needed": f"{c.direction} {c.threshold:g}",
+                "holds": c.holds,
+            }
             for c in result.checks
         ],
-    )  # fmt: skip
-    print_table("\nMeans over seeds", [{"value": k, "mean": v, "s.e.": result.errors[k]} for k, v in result.means.items()])
+    )
+    print_table(
+        "\nMeans over seeds",
+        [{"value": k, "mean": v, "s.e.": result.errors[k]} for k, v in result.means.items()],
+    )
     for note in result.notes:
         typer.echo(f"- {note}")

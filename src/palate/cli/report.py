@@ -13,7 +13,9 @@ from palate.cli.app import app
 @app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="A run folder of train, align, evaluate or demo.")],
-    out: Annotated[str | None, typer.Option("--out", "-o", help="The file to write; FOLDER/report.html.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="The file to write; FOLDER/report.html.")
+    ] = None,
 ) -> None:
     """Write a self-contained HTML report of a run folder.
 

@@ -29,18 +29,24 @@ app.add_typer(train, name="train")
 @train.command()
 def reward(
     file: FileArgument,
-    out: Annotated[str, typer.Option("--out", "-o", help="Run folder; the same command resumes it.")] = "runs/reward",
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Run folder; the same command resumes it.")
+    ] = "runs/reward",
     encoder: Annotated[
         str, typer.Option("--encoder", help="Sentence encoder, or 'features' for the data's feature vectors.")
     ] = "all-minilm-l6-v2",
     head: Annotated[str, typer.Option("--head", help="scalar (linear) or mlp.")] = "scalar",
     loss: Annotated[str, typer.Option("--loss", help="A loss of `palate.losses`.")] = "bradley_terry",
     loss_set: Annotated[
-        list[str] | None, typer.Option("--loss-set", help="A parameter of the loss: --loss-set smoothing=0.1.")
+        list[str] | None,
+        typer.Option("--loss-set", help="A parameter of the loss: --loss-set smoothing=0.1."),
     ] = None,
-    mode: Annotated[str, typer.Option("--mode", help="frozen (fit a head) or finetune (train adapters).")] = "frozen",
+    mode: Annotated[
+        str, typer.Option("--mode", help="frozen (fit a head) or finetune (train adapters).")
+    ] = "frozen",
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="Another parameter of RewardModel: --set l2=0.1. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Another parameter of RewardModel: --set l2=0.1. Repeatable."),
     ] = None,
     training: Annotated[
         list[str] | None,
@@ -88,4 +94,6 @@ def reward(
     else:
         print_mapping(f"Reward model in {out} (report.html shows more)", shown)
     if "accuracy" not in report.metrics:
-        raise PalateError(f"the held-out part has no pair to evaluate on; the model is in {run.path('model')}")
+        raise PalateError(
+            f"the held-out part has no pair to evaluate on; the model is in {run.path('model')}"
+        )
