@@ -1,6 +1,7 @@
 """The one trainer, for reward models and policies alike."""
 
 from palate.training.config import TrainingConfig, configure
+from palate.training.groups import TrainingGroups, groups_for, lists_of, pairs_of
 from palate.training.metrics import Scored, Window, comparisons, extremes
 from palate.training.rng import seeded
 from palate.training.stages import Stage, train_stages
@@ -14,11 +15,15 @@ __all__ = [
     "Scored",
     "Stage",
     "TrainingConfig",
+    "TrainingGroups",
     "Window",
     "comparisons",
     "configure",
     "extremes",
+    "groups_for",
+    "lists_of",
     "order_of",
+    "pairs_of",
     "seeded",
     "train_stages",
 ]

@@ -1,0 +1,229 @@
+"""`RewardModel`: scores learnt from preferences, with scikit-learn's habits and a judge's protocol."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from palate import losses
+from palate.data import PreferenceData
+from palate.errors import ConfigError, PalateError
+from palate.judges.base import Judge, Scores
+from palate.reward import inputs
+from palate.reward.scorers import FEATURES, Scorer, make_scorer
+from palate.training.groups import groups_for
+
+if TYPE_CHECKING:
+    from palate.runs import Run
+    from palate.training import TrainingConfig
+
+Floats = npt.NDArray[np.float64]
+
+class RewardModel(Judge):
+    """A model that scores responses, fitted to judgments.
+
+    The constructor only stores its arguments; `fit` learns; what was learnt ends in an underscore.
+
+    Args:
+        encoder: what turns a text into numbers: a sentence encoder's name, folder or hub id (with
+            ``mode="finetune"`` any transformer), or "features" to read the data's `features` column, no text.
+        head: "scalar" (linear) or "mlp" (one hidden layer), on inputs standardised over the training set.
+        loss: name of a loss of `palate.losses`.
+        loss_params: parameters of the loss. Tied pairs are left out unless the loss has a use for them.
+        mode: "frozen" keeps the encoder and fits the head on cached embeddings; "finetune" trains low-rank adapters
+            and the head through `palate.training`.
+        text: what a frozen encoder reads: "joint" (prompt and response as one text), "response", or "both" side by
+            side.
+        l2: penalty ``l2 / 2 * |w|^2`` on the head's weights, beside the mean loss.
+        groups: "pairs" learns from `data.pairs()`, every pair weighing the same; "lists" from whole judgments,
+            every judgment weighing the same; "auto" takes pairs for pairwise losses and lists for the others.
+        max_iter: most iterations of a frozen fit.
+        tolerance: a frozen fit stops when no entry of the gradient exceeds this.
+        hidden: width of the hidden layer of "mlp".
+        training: settings of ``mode="finetune"``, see `palate.training.TrainingConfig`.
+        seed: of new weights and of the order of the data.
+        name: how it signs as a judge.
+
+    Attributes:
+        scorer_: maps prompts and responses (or features) to scores.
+        loss_: the fitted loss.
+        fit_: objective, iterations and whether a frozen fit converged; last metrics for ``mode="finetune"``.
+        n_groups_: how many pairs or lists it learnt from.
+        n_ties_: judgments left out as ties.
+        data_fingerprint_: of the training data.
+
+    The probability that a is preferred to b is the logistic of the difference of their scores where the loss is a
+    likelihood of that form (`calibrated`); Bradley & Terry (1952).
+    """
+
+    kind: ClassVar[str] = "model"
+    native: ClassVar[frozenset[str]] = frozenset({"score"})
+    order_matters: ClassVar[bool] = False
+
+    __eq__ = object.__eq__  # two models are not equal for sharing a name
+    __hash__ = object.__hash__
+
+    def __init__(
+        self,
+        encoder: str = "all-minilm-l6-v2",
+        head: Literal["scalar", "mlp"] = "scalar",
+        loss: str = "bradley_terry",
+        *,
+        loss_params: Mapping[str, Any] | None = None,
+        mode: Literal["frozen", "finetune"] = "frozen",
+        text: inputs.TextBlocks = "both",
+        l2: float = 0.01,
+        groups: Literal["auto", "pairs", "lists"] = "auto",
+        max_iter: int = 500,
+        tolerance: float = 1e-6,
+        hidden: int = 64,
+        training: TrainingConfig | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        name: str = "reward_model",
+    ) -> None:
+        super().__init__(name)
+        self.encoder = encoder
+        self.head = head
+        self.loss = loss
+        self.loss_params = loss_params
+        self.mode = mode
+        self.text = text
+        self.l2 = l2
+        self.groups = groups
+        self.max_iter = max_iter
+        self.tolerance = tolerance
+        self.hidden = hidden
+        self.training = training
+        self.seed = seed
+
+    # -- parameters --
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments as they are now."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
+        from palate.errors import unknown
+
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise unknown("parameter of RewardModel", name, self.get_params())
+            setattr(self, name, value)
+        return self
+
+    @property
+    def calibrated(self) -> bool:  # type: ignore[override]
+        """Whether a difference of scores is a log-odds of preference."""
+        params = self.loss_params or {}
+        plain = params.get("scale", 1.0) == 1.0 and not params.get("label_margin")
+        return self.loss in LOGISTIC and plain
+
+    # -- learning --
+
+    def fit(self, data: PreferenceData, *, run: Run | None = None) -> Self:
+        """Learn from judgments.
+
+        Args:
+            data: judgments with responses, or with features for ``encoder="features"``.
+            run: run folder for metrics and checkpoints of ``mode="finetune"``.
+
+        Raises:
+            DataError: nothing to learn (no pairs, all ties), a text or feature is missing or not finite.
+            ConfigError: a parameter cannot be used.
+        """
+        self._check()
+        loss = losses.get(self.loss, **(self.loss_params or {}))
+        groups = groups_for(loss, data, groups=self.groups)
+        scorer = make_scorer(self.get_params())
+        self.fit_ = scorer.fit(data, groups, loss, run)
+        self.scorer_, self.loss_ = scorer, loss
+        self.n_groups_, self.n_ties_ = len(groups), groups.ties
+        self.data_fingerprint_ = data.fingerprint()
+        return self
+
+    def _check(self) -> None:
+        from palate.reward.heads import KINDS
+
+        for name, value, allowed in (
+            ("head", self.head, KINDS),
+            ("mode", self.mode, ("frozen", "finetune")),
+            ("groups", self.groups, ("auto", "pairs", "lists")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        if not self.l2 >= 0:
+            raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
+        if self.mode == "finetune" and self.encoder == FEATURES:
+            raise ConfigError('mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"')
+        if self.mode == "finetune" and self.head != "scalar":
+            raise ConfigError('mode="finetune" has a scalar head; head="mlp" goes with mode="frozen"')
+
+    # -- scoring --
+
+    def _fitted(self) -> Scorer:
+        if not hasattr(self, "scorer_"):
+            raise PalateError("this reward model has not been fitted; call fit(data) or RewardModel.load(folder)")
+        return self.scorer_
+
+    def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
+        return Scores(self._fitted().texts(prompts, responses))
+
+    def score_features(self, features: npt.ArrayLike) -> Floats:
+        """Scores for feature vectors of shape (..., d), shape (...); for ``encoder="features"``."""
+        return self._fitted().features(np.asarray(features, dtype=np.float64))
+
+    def score_data(self, data: PreferenceData) -> Scores:
+        """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
+        flat = self._fitted().data(data)
+        lengths = np.diff(data.offsets())
+        inside = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
+        scores = np.full(inside.shape, np.nan)
+        scores[inside] = flat
+        return Scores(scores)
+
+    def predict_proba(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Floats:
+        """Shape (n, 2): the probabilities that a and that b is preferred.
+
+        Raises:
+            ConfigError: the loss gives no probabilities.
+        """
+        if not self.calibrated:
+            raise ConfigError(
+                f"scores under the loss {self.loss!r} are no log-odds; use compare, or one of {', '.join(sorted(LOGISTIC))}"
+            )
+        first = self.compare(prompts, a, b).probability
+        return np.stack([first, 1.0 - first], axis=1)
+
+    # -- keeping --
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted model into a folder: JSON and safetensors, and a transformers or peft folder if tuned."""
+        from palate.reward.store import save
+
+        self._fitted()
+        return save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RewardModel:
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: the folder is no reward model, is of another version, or is damaged.
+        """
+        from palate.reward.store import load
+
+        return load(Path(folder))
+
+
+LOGISTIC = frozenset({"bradley_terry", "ranknet", "robust", "davidson", "listmle"})
+"""Losses under which P(a beats b), given that one does, is the logistic of the difference of scores."""

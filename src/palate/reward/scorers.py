@@ -1,0 +1,184 @@
+"""How a fitted reward model turns texts or features into scores on a frozen input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from palate.data import PreferenceData
+from palate.errors import ConfigError, DataError
+from palate.reward import inputs
+from palate.reward.heads import ScoreHead, fit_head
+from palate.training import Loss, TrainingGroups
+
+if TYPE_CHECKING:
+    from palate.runs import Run
+
+Floats = npt.NDArray[np.float64]
+FEATURES = "features"
+
+
+class Scorer(Protocol):
+    """Maps texts, features or data to one score per alternative."""
+
+    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+        """Learn from groups of the data's alternatives; returns how the fit ended."""
+        ...
+
+    def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A description for JSON and tensors for safetensors; anything larger goes into `folder`."""
+        ...
+
+    def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Bring back what `write` gave."""
+        ...
+
+    def texts(self, prompts: list[str], responses: list[str]) -> Floats:
+        """Scores of n responses, shape (n,)."""
+        ...
+
+    def features(self, features: Floats) -> Floats:
+        """Scores of vectors of shape (..., d), shape (...)."""
+        ...
+
+    def data(self, data: PreferenceData) -> Floats:
+        """Scores of the flat alternatives of `data`."""
+        ...
+
+
+class _HeadScorer:
+    """What the two kinds of fixed inputs share: fit a head, apply it."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.head: ScoreHead | None = None
+
+    def _fit(self, values: Floats, position: npt.NDArray[np.int64], groups: TrainingGroups, loss: Loss) -> dict[str, Any]:
+        s = self.settings
+        self.head = ScoreHead(values.shape[1], s["head"], s["hidden"], s["seed"])
+        return fit_head(
+            self.head, values, position, groups, loss,
+            l2=s["l2"], max_iter=s["max_iter"], tolerance=s["tolerance"],
+        )  # fmt: skip
+
+    def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        assert self.head is not None
+        return {"dim": self.head.dim}, dict(self.head.state_dict())
+
+    def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.head = ScoreHead(described["dim"], self.settings["head"], self.settings["hidden"])
+        self.head.load_state_dict(tensors)
+
+    def _apply(self, values: Floats) -> Floats:
+        assert self.head is not None
+        wanted = self.head.dim
+        if values.shape[-1] != wanted:
+            raise DataError(
+                f"vectors of length {values.shape[-1]} where the model was fitted on {wanted}",
+                field="features", remedy="use the features it was fitted on",
+            )  # fmt: skip
+        with torch.no_grad():
+            flat = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64).reshape(-1, wanted))
+            return np.asarray(self.head(flat).numpy().reshape(values.shape[:-1]))
+
+
+class FeatureScorer(_HeadScorer):
+    """Reads the `features` column."""
+
+    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+        values = inputs.features_of(data)
+        used, place = np.unique(groups.position, return_inverse=True)
+        return self._fit(values[used], place.reshape(groups.position.shape), groups, loss)
+
+    def texts(self, prompts: list[str], responses: list[str]) -> Floats:
+        raise ConfigError("this reward model was fitted on features and reads no text; use score_features or score_data")
+
+    def features(self, features: Floats) -> Floats:
+        if not np.isfinite(features).all():
+            raise DataError("a feature that is not finite", field="features", remedy="fill in or drop missing values")
+        return self._apply(features)
+
+    def data(self, data: PreferenceData) -> Floats:
+        return self._apply(inputs.features_of(data))
+
+
+class TextScorer(_HeadScorer):
+    """Reads prompts and responses through a frozen sentence encoder, with its embeddings cached on disk."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._encoder: Any = None
+        self.encoder_fingerprint: str | None = None
+
+    @property
+    def encoder(self) -> Any:
+        """The sentence encoder, loaded when first needed.
+
+        Raises:
+            ConfigError: the encoder has changed since the head was fitted on it.
+        """
+        if self._encoder is None:
+            from palate.models import load_encoder
+
+            loaded = load_encoder(self.settings["encoder"])
+            if self.encoder_fingerprint not in (None, loaded.fingerprint):
+                raise ConfigError(
+                    f"the encoder {self.settings['encoder']!r} is not the one this reward model was fitted on; fit it again"
+                )
+            self._encoder, self.encoder_fingerprint = loaded, loaded.fingerprint
+        return self._encoder
+
+    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+        prompts, responses = inputs.texts_of(data)
+        used, place = np.unique(groups.position, return_inverse=True)
+        prompts, responses, text = inputs.unique_texts([prompts[i] for i in used], [responses[i] for i in used])
+        position = text[place.reshape(groups.position.shape)]
+        return self._fit(self._embed(prompts, responses), position, groups, loss)
+
+    def _embed(self, prompts: list[str], responses: list[str]) -> Floats:
+        from palate.models import embed
+
+        blocks = inputs.encoder_texts(prompts, responses, self.settings["text"])
+        values = np.concatenate([embed(self.encoder, block) for block in blocks], axis=1)
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"the encoder gave {int(bad.sum())} embeddings that are not finite, first for the text "
+                f"{responses[int(np.flatnonzero(bad)[0])][:60]!r}",
+                field="responses", remedy="clear the embedding cache or use another encoder",
+            )  # fmt: skip
+        return values.astype(np.float64)
+
+    def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        described, tensors = super().write(folder)
+        return {**described, "encoder_fingerprint": self.encoder_fingerprint}, tensors
+
+    def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        super().read(folder, described, tensors)
+        self.encoder_fingerprint = described["encoder_fingerprint"]
+
+    def texts(self, prompts: list[str], responses: list[str]) -> Floats:
+        if not prompts:
+            return np.empty(0)
+        distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
+        return self._apply(self._embed(distinct_prompts, distinct))[place]
+
+    def features(self, features: Floats) -> Floats:
+        raise ConfigError("this reward model was fitted on texts and reads no features; use score")
+
+    def data(self, data: PreferenceData) -> Floats:
+        return self.texts(*inputs.texts_of(data))
+
+
+def make_scorer(settings: dict[str, Any]) -> Scorer:
+    """The scorer that a reward model's parameters ask for."""
+    if settings["mode"] == "finetune":
+        from palate.reward.finetune import TunedScorer
+
+        return TunedScorer(settings)
+    return FeatureScorer(settings) if settings["encoder"] == FEATURES else TextScorer(settings)

@@ -1,0 +1,92 @@
+"""A reward model on disk: ``reward.json`` says what it is, ``head.safetensors`` or ``model/`` holds the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as bytes_of
+
+from palate import losses
+from palate.errors import ConfigError
+from palate.reward.scorers import make_scorer
+from palate.runs import atomic_write, to_json
+
+if TYPE_CHECKING:
+    from palate.reward.model import RewardModel
+
+VERSION = 1
+KIND = "palate.reward"
+
+
+def save(model: RewardModel, folder: Path) -> Path:
+    """Write a fitted model; ``reward.json`` comes last, so that a folder which has it is whole."""
+    params = model.get_params()
+    if isinstance(params["training"], BaseModel):
+        params["training"] = params["training"].model_dump()
+    described, tensors = model.scorer_.write(folder)
+    state = {
+        "kind": KIND,
+        "version": VERSION,
+        "params": params,
+        "scorer": described,
+        "fit": model.fit_,
+        "n_groups": model.n_groups_,
+        "n_ties": model.n_ties_,
+        "data_fingerprint": model.data_fingerprint_,
+    }
+    weights = {f"head.{name}": value for name, value in tensors.items()}
+    weights |= {f"loss.{name}": value for name, value in model.loss_.state_dict().items()}
+    with atomic_write(folder / "head.safetensors", "wb") as file:
+        file.write(bytes_of({name: value.contiguous() for name, value in weights.items()}))
+    with atomic_write(folder / "reward.json") as file:
+        file.write(to_json(state))
+    return folder
+
+
+def load(folder: Path) -> RewardModel:
+    """Read what `save` wrote."""
+    from palate.reward.model import RewardModel
+
+    state = _description(folder)
+    model = RewardModel(**state["params"])
+    try:
+        weights = tensors_from((folder / "head.safetensors").read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{folder}/head.safetensors cannot be read ({error}); fit and save the model again") from None
+    model.loss_ = losses.get(model.loss, **(model.loss_params or {}))
+    parts = {
+        part: {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
+        for part in ("loss", "head")
+    }
+    try:
+        model.loss_.load_state_dict(parts["loss"])
+        model.scorer_ = make_scorer(model.get_params())
+        model.scorer_.read(folder, state["scorer"], parts["head"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder} does not hold what its reward.json says ({str(error).splitlines()[0]})") from None
+    model.fit_, model.n_groups_, model.n_ties_ = state["fit"], state["n_groups"], state["n_ties"]
+    model.data_fingerprint_ = state["data_fingerprint"]
+    return model
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / "reward.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no reward model: reward.json is missing; give a folder that RewardModel.save wrote")
+    try:
+        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ConfigError(f"{path} is damaged; fit and save the model again") from None
+    if not isinstance(state, dict) or state.get("kind") != KIND:
+        raise ConfigError(f"{path} does not describe a reward model")
+    if state.get("version") != VERSION:
+        raise ConfigError(
+            f"{folder} is a reward model of version {state.get('version')}; this Palate reads version {VERSION}: "
+            "fit and save it again"
+        )
+    return state

@@ -1,0 +1,146 @@
+"""From judgments to groups to learn from: which alternatives, with which targets, at which weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from palate import losses
+from palate.data import PreferenceData
+from palate.data.views import pair_index
+from palate.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Strategy = Literal["all", "best_worst", "best_random", "adjacent"]
+
+
+@dataclass(frozen=True)
+class TrainingGroups:
+    """Groups to learn from.
+
+    Attributes:
+        position: shape (n, k), place of each alternative among the flat alternatives of the data; 0 where padded.
+        targets: shape (n, k), higher is better.
+        mask: shape (n, k), false where padded or not judged.
+        weight: shape (n,).
+        judgment: shape (n,), row of the data each group comes from.
+        ties: judgments left out because all their alternatives are tied.
+    """
+
+    position: Integers
+    targets: Floats
+    mask: npt.NDArray[np.bool_]
+    weight: Floats
+    judgment: Integers
+    ties: int
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def groups_for(
+    loss: losses.Loss,
+    data: PreferenceData,
+    *,
+    groups: Literal["auto", "pairs", "lists"] = "auto",
+    strategy: Strategy = "all",
+    seed: int = 0,
+) -> TrainingGroups:
+    """The groups a loss learns from: pairs for a pairwise loss, whole judgments for another, or as told.
+
+    Tied pairs are left out unless the loss has a use for them.
+    """
+    pairwise = isinstance(loss, losses.Pairwise | losses.AnchoredPairwise)
+    if groups == "pairs" or (groups == "auto" and pairwise):
+        keep = getattr(loss, "ties", "drop") == "half"
+        return pairs_of(data, strategy, ties="keep" if keep else "drop", seed=seed)
+    return lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not pairwise)
+
+
+def pairs_of(
+    data: PreferenceData, strategy: Strategy = "all", *, ties: Literal["drop", "keep"] = "drop", seed: int = 0
+) -> TrainingGroups:
+    """Groups of two, chosen first, with targets 1 and 0, or 1 and 1 for a tie.
+
+    Raises:
+        DataError: there is no pair to learn from; the message says whether every judgment is a tie or none has two
+            judged alternatives.
+    """
+    index = pair_index(data, strategy, ties=ties, seed=seed)
+    tied = _tied_rows(data)
+    if index.tie.all():
+        raise _nothing_to_learn(data, int(tied.sum()))
+    start = data.offsets()[index.judgment]
+    position = np.stack([start + index.chosen, start + index.rejected], axis=1)
+    targets = np.stack([np.ones(len(start)), np.where(index.tie, 1.0, 0.0)], axis=1)
+    left_out = int(tied.sum()) if ties == "drop" else 0
+    mask = np.ones_like(targets, dtype=bool)
+    return TrainingGroups(position, targets, mask, data.weights[index.judgment], index.judgment, left_out)
+
+
+def lists_of(data: PreferenceData, *, min_items: int = 2, anchored: bool = False) -> TrainingGroups:
+    """One group per judgment, padded to the longest.
+
+    Args:
+        data: the judgments.
+        min_items: how many judged alternatives a group needs.
+        anchored: whether equal scores teach something too (a rating does, a tie in a ranking does not).
+
+    Raises:
+        DataError: as `pairs_of`.
+    """
+    offsets = data.offsets()
+    lengths = np.diff(offsets)
+    k = int(lengths.max(initial=0))
+    inside = np.arange(k)[None, :] < lengths[:, None]
+    targets = np.full((data.n_rows, k), np.nan)
+    targets[inside] = data.scores
+    mask = ~np.isnan(targets)
+    tied = _tied_rows(data)
+    useful = mask.sum(axis=1) >= min_items
+    if not anchored:
+        useful &= ~tied
+    if not useful.any():
+        raise _nothing_to_learn(data, int(tied.sum()))
+    position = np.where(inside, offsets[:-1, None] + np.arange(k)[None, :], 0)
+    left_out = 0 if anchored else int(tied.sum())
+    return TrainingGroups(
+        position[useful],
+        np.where(mask, targets, 0.0)[useful],
+        mask[useful],
+        data.weights[useful],
+        np.flatnonzero(useful),
+        left_out,
+    )
+
+
+def _tied_rows(data: PreferenceData) -> npt.NDArray[np.bool_]:
+    """Judgments of two or more alternatives whose judged scores are all equal; shape (rows,)."""
+    offsets = data.offsets()
+    row = np.repeat(np.arange(data.n_rows), np.diff(offsets))
+    scores = data.scores
+    judged = ~np.isnan(scores)
+    count = np.bincount(row[judged], minlength=data.n_rows)
+    low, high = np.full(data.n_rows, np.inf), np.full(data.n_rows, -np.inf)
+    np.minimum.at(low, row[judged], scores[judged])
+    np.maximum.at(high, row[judged], scores[judged])
+    return np.asarray((count >= 2) & (low == high))
+
+
+def _nothing_to_learn(data: PreferenceData, tied: int) -> DataError:
+    if data.n_rows == 0:
+        return DataError("there are no judgments to learn from", file=data.source)
+    if tied:
+        return DataError(
+            f"no judgment prefers one alternative to another: {tied} of {data.n_rows} are ties",
+            field="scores", file=data.source, remedy="give judgments with different scores",
+        )  # fmt: skip
+    return DataError(
+        f"none of {data.n_rows} judgments has two judged alternatives to compare",
+        field="scores", file=data.source,
+        remedy="put the responses to one prompt into one judgment with PreferenceData.group_by_prompt()",
+    )  # fmt: skip
