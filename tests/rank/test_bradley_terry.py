@@ -395,6 +395,7 @@ def test_ties_only_cannot_be_dropped():
     ("options", "message"),
     [
         ({"ties": "model"}, "ties is 'model'; use 'half' or 'drop'"),
+        ({"weights": "votes"}, "weights is 'votes'; use 'importance' or 'count'"),
         ({"both_bad": "loss"}, "both_bad is 'loss'; use 'tie' or 'drop'"),
         ({"interval": "bootstrap"}, "interval is 'bootstrap'; use 'sandwich' or 'hessian'"),
         ({"l2": -1}, "l2 is -1; use a number of 0 or more"),
@@ -407,7 +408,8 @@ def test_ties_only_cannot_be_dropped():
         ),
         (
             {"prior": 1},
-            "unknown option of bradley_terry 'prior'; known: anchor, both_bad, interval, l2, level, ties",
+            "unknown option of bradley_terry 'prior'; "
+            "known: anchor, both_bad, interval, l2, level, ties, weights",
         ),
         (
             {"method": "bradley"},

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import palate
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.rank import count
@@ -94,6 +95,34 @@ def test_weights_are_summed_and_zero_weights_do_not_count():
     assert counted.square.tolist() == [[4.25, 0.0, 0.0]]
     assert counted.count.tolist() == [[2, 0, 0]]
     assert counted.unused == 1
+
+
+def test_weights_that_count_stand_for_equal_rows():
+    ballots = [(["a", "b", "c"], [3, 2, 1]), (["c", "a", "b"], [2, 2, 1]), (["b", "a"], [1, 0])]
+    counted = rows(
+        *[(*ballot, "ranking", None, w) for ballot, w in zip(ballots, (3.0, 2.0, 4.0), strict=True)]
+    )
+    repeated = rows(*[ballot for ballot, w in zip(ballots, (3, 2, 4), strict=True) for _ in range(w)])
+    one, other = count(counted, weights="count"), count(repeated)
+    np.testing.assert_array_equal(one.weight, other.weight)
+    np.testing.assert_array_equal(one.square, other.square)
+    np.testing.assert_array_equal(one.count, other.count)
+    board, same = palate.rank(counted, weights="count", l2=0.1), palate.rank(repeated, l2=0.1)
+    np.testing.assert_allclose(board.covariance, same.covariance, rtol=1e-9)
+    as_importance = palate.rank(counted, l2=0.1)
+    assert as_importance.compare("a", "b").standard_error > board.compare("a", "b").standard_error
+    assert as_importance.diagnostics["advice"][-1].endswith(
+        "if they count equal judgments, set weights='count'."
+    )
+
+
+def test_a_fraction_is_not_a_count():
+    data = rows((["a", "b"], [1, 0], "comparison", None, 2.0), (["a", "b"], [0, 1], "comparison", None, 0.5))
+    with pytest.raises(DataError) as caught:
+        count(data, weights="count")
+    assert str(caught.value) == (
+        "row 2, field 'weight': the weight 0.5 is not a count; give whole numbers, or set weights='importance'"
+    )
 
 
 votes = st.lists(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from palate.rank.connectivity import listed
-from palate.rank.counts import FIRST_WINS, TIE, Comparisons
+from palate.rank.counts import Comparisons
 
 if TYPE_CHECKING:
     from palate.rank.leaderboard import Leaderboard
@@ -43,13 +43,12 @@ def fit_of_pairs(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
         share_outside (of them, with |z| > 1.96), and outliers: pairs whose z is beyond the bound that holds
         for all tested pairs together (Bonferroni, 5 %), worst first, at most `MOST`.
     """
-    weight = pairs.weight
-    total = weight.sum(axis=1)
-    observed = (weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]) / total
+    total = pairs.total
+    observed = pairs.wins / total
     n = pairs.count.sum(axis=1)
     squares = np.stack([(1.0 - predicted) ** 2, predicted**2, (0.5 - predicted) ** 2], axis=1)
     binomial = total * predicted * (1.0 - predicted)
-    phi = float((weight * squares).sum() / binomial.sum())
+    phi = float((pairs.weight * squares).sum() / binomial.sum())
     # Comparisons that share a judgment are not in `square`; their share of weight is close enough for a
     # check.
     ratio = np.divide(
@@ -112,6 +111,9 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
             f"{worst['a']} took {worst['observed']:.0%} of {worst['n']} against {worst['b']}, "
             f"{worst['predicted']:.0%} expected."
         )
+    weight = board.comparisons.weight
+    if weight.sum() > board.comparisons.n_comparisons and (weight == np.rint(weight)).all():
+        advice.append("The weights are whole numbers; if they count equal judgments, set weights='count'.")
     if found["judgments_without_comparison"]:
         advice.append(
             f"{found['judgments_without_comparison']:,} judgments compare nothing and were not used."

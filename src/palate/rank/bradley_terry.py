@@ -36,6 +36,8 @@ class BradleyTerry(Ranker):
     Args:
         ties: "half" counts a tie as half a win for each side, "drop" leaves ties out.
         both_bad: "tie" counts ties marked "both_bad" as ties, "drop" leaves them out.
+        weights: "importance", a judgment of weight w matters w times as much; "count", it stands for w equal
+            judgments, as the ballots of an election profile do.
         l2: ridge; adds l2/2 * sum(theta^2) to the negative log-likelihood, in natural-log units. Positive
             values give finite strengths for any data.
         anchor: an item, or {item: rating}; all ratings are shifted so that it has this rating (1000 if none
@@ -61,6 +63,7 @@ class BradleyTerry(Ranker):
         self,
         ties: Literal["half", "drop"] = "half",
         both_bad: Literal["tie", "drop"] = "tie",
+        weights: Literal["importance", "count"] = "importance",
         l2: float = 0.0,
         anchor: str | Mapping[str, float] | None = None,
         interval: Literal["sandwich", "hessian"] = "sandwich",
@@ -68,6 +71,7 @@ class BradleyTerry(Ranker):
     ) -> None:
         self.ties = ties
         self.both_bad = both_bad
+        self.weights = weights
         self.l2 = l2
         self.anchor = anchor
         self.interval = interval
@@ -81,7 +85,7 @@ class BradleyTerry(Ranker):
             ConfigError: a parameter has a value that cannot be used.
         """
         self._check()
-        counted = data if isinstance(data, Comparisons) else count(data, self.both_bad)
+        counted = data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
         if self.anchor is not None and anchored(self.anchor)[0] not in counted.items:
             raise unknown("anchor", anchored(self.anchor)[0], counted.items)
         ties = counted.ties
@@ -112,8 +116,7 @@ class BradleyTerry(Ranker):
             anchored(self.anchor)
 
     def _newton(self, counted: Comparisons) -> tuple[Floats, int, bool]:
-        total = counted.weight.sum(axis=1)
-        wins = _half_wins(counted)
+        total, wins = counted.total, counted.wins
         if self.l2 == 0:
             connectivity.refuse_separated(counted)
         else:
@@ -156,8 +159,7 @@ class BradleyTerry(Ranker):
     def _spread(self, counted: Comparisons) -> None:
         """The covariance of the strengths, or draws from their error where the covariance would not fit."""
         probability = expit(self.strengths_[counted.first] - self.strengths_[counted.second])
-        total = counted.weight.sum(axis=1)
-        curvature = total * probability * (1.0 - probability)
+        curvature = counted.total * probability * (1.0 - probability)
         information = Information(counted, curvature, self.l2)
         meat, scores = curvature, None
         if self.interval == "sandwich":
@@ -199,18 +201,11 @@ class BradleyTerry(Ranker):
         }
 
 
-def _half_wins(counted: Comparisons) -> Floats:
-    """Wins of the first of each pair, a tie as half of one; shape (P,)."""
-    return np.asarray(counted.weight[:, FIRST_WINS] + 0.5 * counted.weight[:, TIE])
-
-
 def _loss(counted: Comparisons, theta: Floats, l2: float) -> float:
     """Penalised NLL: sum of w [log(1 + e^d) - y d] + l2/2 |theta|^2, with d = theta_i - theta_j."""
     gap = theta[counted.first] - theta[counted.second]
-    total = counted.weight.sum(axis=1)
-    return float(
-        np.sum(total * np.logaddexp(0.0, gap) - _half_wins(counted) * gap) + 0.5 * l2 * theta @ theta
-    )
+    total = counted.total
+    return float(np.sum(total * np.logaddexp(0.0, gap) - counted.wins * gap) + 0.5 * l2 * theta @ theta)
 
 
 def _search(

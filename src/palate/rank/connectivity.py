@@ -98,10 +98,10 @@ def _extremes(items: Sequence[str], group: Ints, extreme: Bools, verb: str) -> s
     single = np.flatnonzero(extreme[group] & (sizes[group] == 1))
     parts = []
     if len(single):
-        parts.append(f"{listed([items[int(i)] for i in single], 10)} never {verb}")
+        parts.append(f"{listed([items[int(i)] for i in single], 5)} never {verb}")
     several = np.flatnonzero(extreme & (sizes > 1))
     for label in several[:3]:
-        names = listed([items[int(i)] for i in np.flatnonzero(group == label)], 10)
+        names = listed([items[int(i)] for i in np.flatnonzero(group == label)], 5)
         parts.append(f"the group ({names}) never {verb} against any other")
     if len(several) > 3:
         parts.append(f"{len(several) - 3} more groups never {verb}")

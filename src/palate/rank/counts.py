@@ -8,6 +8,7 @@ votes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,8 @@ class Implied:
     """Comparisons that share a judgment: a ranking of k items implies k(k-1)/2 that are not independent.
 
     All arrays have one entry per implied comparison: the judgment it comes from (numbered from 0 without
-    gaps), the codes of winner and loser, whether it is a tie, and the weight of the judgment.
+    gaps), the codes of winner and loser, whether it is a tie, and the weight of its score in the sum of
+    squared scores: that of the judgment, or the square root of a weight that counts equal judgments.
     """
 
     judgment: Ints
@@ -83,6 +85,16 @@ class Comparisons:
     def n_comparisons(self) -> int:
         return int(self.count.sum())
 
+    @cached_property
+    def total(self) -> Floats:
+        """Weight of all comparisons of each pair, shape (P,)."""
+        return np.asarray(self.weight.sum(axis=1))
+
+    @cached_property
+    def wins(self) -> Floats:
+        """Weight of the wins of each pair's first item, a tie being half a win, shape (P,)."""
+        return np.asarray(self.weight[:, FIRST_WINS] + 0.5 * self.weight[:, TIE])
+
     @property
     def ties(self) -> float:
         """Share of the weight that is on ties."""
@@ -111,7 +123,11 @@ class Comparisons:
         )
 
 
-def count(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> Comparisons:
+def count(
+    data: PreferenceData,
+    both_bad: Literal["tie", "drop"] = "tie",
+    weights: Literal["importance", "count"] = "importance",
+) -> Comparisons:
     """Aggregate the judgments about named items.
 
     A judgment of k items gives all comparisons it implies: higher score beats lower, equal scores tie, NaN
@@ -121,11 +137,16 @@ def count(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> Com
     Args:
         data: judgments with `items`; any k, mixed freely.
         both_bad: whether equal scores marked "both_bad" are ties or left out.
+        weights: "importance", one judgment that matters that much; or "count", so many equal judgments (as in
+            election profiles, one row a distinct ballot), which have smaller standard errors.
 
     Raises:
         DataError: there are no judgments, no items, a missing item, an item twice in one judgment, or no
-        comparison. ConfigError: `both_bad` is neither "tie" nor "drop".
+            comparison; or a weight that should be a count is not a whole number.
+        ConfigError: `both_bad` or `weights` has another value.
     """
+    if weights not in ("importance", "count"):
+        raise ConfigError(f"weights is {weights!r}; use 'importance' or 'count'")
     if both_bad not in ("tie", "drop"):
         raise ConfigError(f"both_bad is {both_bad!r}; use 'tie' or 'drop'")
     if data.n_rows == 0:
@@ -145,20 +166,22 @@ def count(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> Com
         )
     offsets = data.offsets()
     paired = bool((np.diff(offsets) == 2).all())
-    rows = (
-        _of_two(data, codes.reshape(-1, 2), both_bad) if paired else _of_many(data, codes, offsets, both_bad)
-    )
+    if paired:
+        rows = _of_two(data, codes.reshape(-1, 2), both_bad)
+    else:
+        rows = _of_many(data, codes, offsets, both_bad)
     if len(rows[0]) == 0:
         raise _nothing_compared(data, offsets)
-    pairs = _aggregate(len(items), *rows[:4])
-    return replace(_with_implied(items, rows, pairs), source=data.source)
+    frequency = weights == "count" and data.has("weight")
+    if frequency:
+        _refuse_fractions(data)
+    return replace(_compared(items, rows, frequency), source=data.source)
 
 
 def _encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Codes of all alternatives in row order, flat, and the names in order of first appearance."""
     column = data.table.column("items")
-    # Chunk by chunk where that is possible: joining the strings of many batches costs as much as encoding
-    # them.
+    # Chunk by chunk where possible: joining the strings of many batches costs as much as encoding them.
     flat = pa.chunked_array([data.flat("items")]) if column.null_count else pc.list_flatten(column)
     if flat.null_count:
         missing = np.flatnonzero(flat.is_null().to_numpy())
@@ -246,6 +269,15 @@ def _refuse_twice(
         )  # fmt: skip
 
 
+def _refuse_fractions(data: PreferenceData) -> None:
+    broken = np.flatnonzero(data.weights != np.rint(data.weights))
+    if len(broken):
+        raise DataError(
+            f"the weight {data.weights[broken[0]]:g} is not a count", row=int(broken[0]) + 1, field="weight",
+            file=data.source, remedy="give whole numbers, or set weights='importance'",
+        )  # fmt: skip
+
+
 def _nothing_compared(data: PreferenceData, offsets: Ints) -> DataError:
     judged = np.add.reduceat(~np.isnan(data.scores), offsets[:-1])
     if (judged < 2).all():
@@ -323,23 +355,40 @@ def _by_sorting(
     return i, j, total(weight), total(weight * weight), counts
 
 
-def _with_implied(items: list[str], rows: _Rows, pairs: _Pairs) -> Comparisons:
-    """Take the comparisons that share a judgment out of the sums of squares and keep them by judgment."""
+def _compared(items: list[str], rows: _Rows, frequency: bool) -> Comparisons:
+    """Sum all rows; those that share a judgment stay out of the sums of squares and are kept by judgment."""
     first, second, outcome, weight, judgment, unused = rows
-    i, j, sums, square, counts = pairs
+    size = len(items)
+    i, j, sums, square, counts = _sums(size, first, second, outcome, weight, frequency)
     if judgment is None or (judgment < 0).all():
         return Comparisons(items, i, j, sums, square, counts, None, unused)
     shared, alone = judgment >= 0, judgment < 0
     square = np.zeros_like(sums)
     if alone.any():
-        alone_weight = weight[alone] if weight is not None else None
-        a, b, _, found, _ = _aggregate(len(items), first[alone], second[alone], outcome[alone], alone_weight)
-        square[np.searchsorted(i * len(items) + j, a * len(items) + b)] = found
+        its = weight[alone] if weight is not None else None
+        a, b, _, found, _ = _sums(size, first[alone], second[alone], outcome[alone], its, frequency)
+        square[np.searchsorted(i * size + j, a * size + b)] = found
+    weights = weight[shared] if weight is not None else np.ones(int(shared.sum()))
     implied = Implied(
         np.unique(judgment[shared], return_inverse=True)[1].astype(np.int64),
         first[shared].astype(np.int64),
         second[shared].astype(np.int64),
         outcome[shared] == TIE,
-        weight[shared] if weight is not None else np.ones(int(shared.sum())),
+        np.sqrt(weights) if frequency else weights,
     )
     return Comparisons(items, i, j, sums, square, counts, implied, unused)
+
+
+def _sums(
+    size: int,
+    first: Codes,
+    second: Codes,
+    outcome: npt.NDArray[np.int8],
+    weight: Floats | None,
+    frequency: bool,
+) -> _Pairs:
+    """As `_aggregate`, where a weight that is a frequency stands for so many rows of weight 1."""
+    i, j, sums, square, counts = _aggregate(size, first, second, outcome, weight)
+    if frequency:
+        square, counts = sums, np.rint(sums).astype(np.int64)
+    return i, j, sums, square, counts

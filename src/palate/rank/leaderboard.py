@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import expit, ndtr, ndtri
 
 from palate.errors import ConfigError, unknown
-from palate.rank.counts import FIRST_WINS, TIE, Comparisons
+from palate.rank.counts import Comparisons
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -188,8 +188,8 @@ class Leaderboard:
         pairs = self.comparisons
         i, j = place[pairs.first], place[pairs.second]
         inside = (i >= 0) & (j >= 0)
-        i, j, weight, n = i[inside], j[inside], pairs.weight[inside], pairs.count[inside].sum(axis=1)
-        share = (weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]) / weight.sum(axis=1)
+        i, j, n = i[inside], j[inside], pairs.count[inside].sum(axis=1)
+        share = pairs.wins[inside] / pairs.total[inside]
         observed = np.full((size, size), np.nan)
         observed[i, j], observed[j, i] = share, 1.0 - share
         counts = np.zeros((size, size), dtype=np.int64)
