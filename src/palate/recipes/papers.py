@@ -26,23 +26,29 @@ def list_rows(folder: str | Path = RESULTS) -> list[dict[str, Any]]:
         recipe = get(name)
         result = _current(name, folder)
         status = "not run" if result is None else "holds" if result.holds else "does not hold here"
-        rows.append(
-            {**recipe.model_dump(include={"name", "paper", "number", "package", "claim"}), "status": status}
-        )
+        facts = recipe.model_dump(include={"name", "paper", "number", "package", "claim"})
+        rows.append({**facts, "status": status})
     return rows
 
 
 def table(folder: str | Path = RESULTS) -> str:
     """The papers as a Markdown table, with effects and intervals from the results in `folder`."""
-    lines = [
-        "| # | paper | recipe | package | claim checked | baseline | effect (95% interval) | needed | verdict |",
-        "|--:|---|---|---|---|--:|--:|--:|---|",
+    head = [
+        "#",
+        "paper",
+        "recipe",
+        "package",
+        "claim checked",
+        "baseline",
+        "effect (95% interval)",
+        "claimed",
     ]
+    lines = ["| " + " | ".join([*head, "verdict"]) + " |", "|--:|---|---|---|---|--:|--:|--:|---|"]
     for row in list_rows(folder):
         result = _current(row["name"], folder)
         cells = [str(row["number"]), row["paper"], f"`{row['name']}`", f"`{row['package']}`", row["claim"]]
         cells += _numbers(result) if result else ["", "", ""]
-        cells.append(row["status"])
+        cells.append("holds on average" if result and result.holds and not result.firm else row["status"])
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -35,6 +35,7 @@ class CheckResult(BaseModel):
     effect: float
     interval: tuple[float, float]
     holds: bool
+    firm: bool
 
 
 class RecipeResult(BaseModel):
@@ -46,6 +47,7 @@ class RecipeResult(BaseModel):
         interval: 95% t-interval of the effect over seeds.
         threshold: what the interval is held against (see `palate.recipes.spec.Check`).
         holds: whether all checks hold.
+        firm: whether all hold with their whole interval.
         seconds: of all seeds, also those a resumed run found done.
         checks: every check.
         means: mean of each value of the experiment over seeds.
@@ -69,6 +71,7 @@ class RecipeResult(BaseModel):
     interval: tuple[float, float]
     threshold: float
     holds: bool
+    firm: bool
     seconds: float
     checks: list[CheckResult]
     means: dict[str, float]
@@ -91,14 +94,20 @@ def judge(check: Check, values: Sequence[Mapping[str, float]]) -> CheckResult:
     n = len(difference)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * difference.std(ddof=1) / math.sqrt(n))
     lower, upper = effect - half, effect + half
-    holds = {
-        "at_least": lower >= check.threshold,
-        "at_most": upper <= check.threshold,
-        "within": lower >= -check.threshold and upper <= check.threshold,
+    holds, firm = {
+        "at_least": (
+            effect >= check.threshold and lower > min(0.0, check.threshold),
+            lower >= check.threshold,
+        ),
+        "at_most": (
+            effect <= check.threshold and upper < max(0.0, check.threshold),
+            upper <= check.threshold,
+        ),
+        "within": (inside := -check.threshold <= lower and upper <= check.threshold, inside),
     }[check.direction]
     return CheckResult(
         **check.model_dump(), method_mean=float(method.mean()), baseline_mean=float(baseline.mean()),
-        effect=effect, interval=(lower, upper), holds=holds,
+        effect=effect, interval=(lower, upper), holds=holds, firm=holds and firm,
     )  # fmt: skip
 
 
@@ -112,7 +121,8 @@ def conclude(
     return RecipeResult(
         name=recipe.name, paper=recipe.paper, number=recipe.number, claim=recipe.claim, metric=recipe.metric,
         size=size, seeds=list(seeds), baseline=head.baseline_mean, effect=head.effect, interval=head.interval,
-        threshold=head.threshold, holds=all(check.holds for check in checks), seconds=round(seconds, 1),
+        threshold=head.threshold, holds=all(check.holds for check in checks),
+        firm=all(check.firm for check in checks), seconds=round(seconds, 1),
         checks=checks, means={key: float(column.mean()) for key, column in table.items()},
         errors={key: float(column.std(ddof=1) / math.sqrt(len(column))) for key, column in table.items()},
         values=[dict(value) for value in values], notes=list(recipe.notes), versions=versions(),

@@ -35,13 +35,16 @@ class Components(Strict):
 class Check(Strict):
     """A comparison of two values of the experiment, paired by seed.
 
-    With the 95% t-interval of the mean difference `method - baseline` over seeds, the check holds if
+    The effect is the mean of `method - baseline` over seeds, with its 95% t-interval. The check holds if
 
-    - at_least: the lower end is at or above `threshold`;
-    - at_most: the upper end is at or below `threshold`;
+    - at_least: the effect is at least `threshold`, and the interval above 0 (above a negative `threshold`,
+    which
+      says "not worse by more than");
+    - at_most: the effect is at most `threshold`, and the interval below 0 (or below a positive `threshold`);
     - within: the whole interval lies in [-threshold, threshold] (a negative control: no gap is expected).
 
-    So an effect that the seeds at hand cannot tell from the threshold does not hold.
+    It is *firm* if the whole interval is on the right side of the threshold, so that other seeds would hardly
+    say otherwise. Where it is not, the table of papers says "holds on average".
     """
 
     method: str
@@ -114,7 +117,7 @@ class Recipe(Strict):
         return _merge(self.parameters, self.size(size).parameters)
 
     def fingerprint(self) -> str:
-        """A hash of what decides the outcome: a result of another form of the recipe is not shown as its own."""
+        """A hash of what decides the outcome: a result of another form of the recipe does not count."""
         decides = self.model_dump(include={"experiment", "checks", "parameters", "sizes"}, mode="json")
         return hashlib.sha256(to_json(decides).encode()).hexdigest()[:16]
 

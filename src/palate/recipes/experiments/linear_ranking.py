@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RankingData:
-    """Items as features, shape (n, d); labels to learn from, shape (n,); and test items with what they are worth."""
+    """Items as features, shape (n, d), with labels to learn from, shape (n,); test items with their worth."""
 
     features: Floats
     labels: Floats
@@ -64,11 +64,11 @@ def diabetes(seed: int, *, items: int) -> RankingData:
     return RankingData(scaled[train], labels[train], scaled[test], labels[test])
 
 
-DATA = {"simulated_utility": simulated_utility, "diabetes": diabetes}
+DATA: dict[str, Callable[..., RankingData]] = {"simulated_utility": simulated_utility, "diabetes": diabetes}
 
 
 class Method(BaseModel):
-    """A loss and how lists are given to it: `group` cuts each list into groups of that size (2: disjoint pairs)."""
+    """A loss, and how it sees a list: whole, or cut into groups of `group` items (2: disjoint pairs)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,6 +88,7 @@ class Setting(BaseModel):
     steps: int = Field(200, ge=1)
     lists_per_step: int = Field(4, ge=1)
     list_size: int = Field(8, ge=2)
+    sampling: Literal["epochs", "independent"] = "epochs"
     learning_rate: float = Field(0.05, gt=0)
 
 
@@ -127,12 +128,20 @@ def run(seed: int, parameters: Mapping[str, Any]) -> dict[str, float]:
 
 
 def draw_batches(labels: Floats, setting: Setting, seed: int) -> npt.NDArray[np.int64]:
-    """The lists of every step, shape (steps, lists, size) with -1 as padding; epochs follow each other."""
+    """The lists of every step, shape (steps, lists, size) with -1 as padding.
+
+    With `sampling` "epochs" every item is used once before any comes again; "independent" draws each list
+    from all items.
+    """
     wanted = setting.steps * setting.lists_per_step
-    drawn: list[npt.NDArray[np.int64]] = []
-    while sum(map(len, drawn)) < wanted:
-        drawn.append(lists(labels, setting.list_size, seed=seed, epoch=len(drawn), by="all"))
-    together = np.concatenate(drawn)[:wanted]
+    if setting.sampling == "independent":
+        keys = generator(seed, "independent lists").random((wanted, len(labels)))
+        together = np.argpartition(keys, setting.list_size, axis=1)[:, : setting.list_size]
+    else:
+        drawn: list[npt.NDArray[np.int64]] = []
+        while sum(map(len, drawn)) < wanted:
+            drawn.append(lists(labels, setting.list_size, seed=seed, epoch=len(drawn), by="all"))
+        together = np.concatenate(drawn)[:wanted]
     return together.reshape(setting.steps, setting.lists_per_step, setting.list_size)
 
 
