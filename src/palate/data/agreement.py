@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from palate.data import chance
 from palate.data.codes import combine
-from palate.data.views import pair_index
+from palate.data.views import out_of_order, pair_index
 from palate.errors import ConfigError, PalateWarning, unknown
 from palate.seeding import generator
 
@@ -205,11 +205,11 @@ def votes(
     else:
         index = pair_index(data, ties="keep")
         judgment = index.judgment
-        a = alternative[offsets[judgment] + index.chosen]
-        b = alternative[offsets[judgment] + index.rejected]
+        chosen, rejected = offsets[judgment] + index.chosen, offsets[judgment] + index.rejected
+        a, b = alternative[chosen], alternative[rejected]
         unit = combine(prompt[judgment], aspect[judgment], np.minimum(a, b), np.maximum(a, b))[0]
         size = index.margin if level in ("interval", "ratio") else np.sign(index.margin)
-        value = np.where(a <= b, size, -size)
+        value = np.where(out_of_order(data, chosen, rejected), -size, size)
     return Votes(unit, _annotators(data)[judgment], value, judgment)
 
 

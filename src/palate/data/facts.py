@@ -165,7 +165,8 @@ class Facts:
     @cached_property
     def votes(self) -> agreement.Votes | None:
         """Values on units (see `agreement`), of comparisons if there are any; None without units."""
-        if self.n_pairs > MOST_PAIRS or not any(self.data.has(n) for n in ("items", "responses", "media")):
+        identified = any(self.data.has(name) for name in ("items", "responses", "media"))
+        if self.n_pairs > MOST_PAIRS or not identified or not self.data.has("annotator"):
             return None
         comparing = ~self.rating
         if comparing.all() or not comparing.any():

@@ -131,7 +131,7 @@ def _same_within(facts: Facts, codes: Ints) -> Ints:
     """Rows of two or more alternatives of which two have one code (and are not null)."""
     two = np.flatnonzero(facts.lengths == 2)
     start = facts.offsets[two]
-    same = two[(codes[start] == codes[start + 1]) & (codes[start] >= 0)]
+    same: Ints = two[(codes[start] == codes[start + 1]) & (codes[start] >= 0)]
     wide = (facts.lengths > 2)[facts.row] & (codes >= 0)
     if not wide.any():
         return same
@@ -141,7 +141,7 @@ def _same_within(facts: Facts, codes: Ints) -> Ints:
     of[cell] = row
     n = facts.data.n_rows
     repeated = np.bincount(of, minlength=n) < np.bincount(row, minlength=n)
-    return np.asarray(np.sort(np.concatenate([same, np.flatnonzero(repeated)])))
+    return np.sort(np.concatenate([same, np.flatnonzero(repeated)]))
 
 
 def _repeats(facts: Facts) -> Iterator[Problem]:
@@ -302,7 +302,7 @@ def _odd_values(scores: npt.NDArray[np.float64]) -> tuple[float, float, Ints] | 
     """The range of nearly all scores, and the places of the few beyond it; None if there are none.
 
     On a scale of few values these are the values that at least 0.5% of the scores have; otherwise the range
-    from the 1st to the 99th percentile, widened by its own length on both sides.
+    from the 1st to the 99th percentile, widened by three times its length on both sides.
     """
     if len(scores) < 50:
         return None
@@ -314,6 +314,6 @@ def _odd_values(scores: npt.NDArray[np.float64]) -> tuple[float, float, Ints] | 
         low, high = float(common[0]), float(common[-1])
     else:
         lower, upper = np.quantile(scores, [0.01, 0.99])
-        low, high = float(2 * lower - upper), float(2 * upper - lower)
+        low, high = float(4 * lower - 3 * upper), float(4 * upper - 3 * lower)
     outside = np.flatnonzero((scores < low) | (scores > high))
     return (low, high, outside) if 0 < len(outside) <= 0.01 * len(scores) else None

@@ -232,21 +232,32 @@ def _sorted(scores: Floats) -> tuple[Ints, Bools]:
 
 
 def _canonical(data: PreferenceData, row: Ints, i: Ints, j: Ints, tie: Bools) -> tuple[Ints, Ints]:
-    """Tied pairs with the smaller item id (else response, else medium, else place) first."""
+    """The same pairs, the tied ones with their canonical first alternative first."""
     at = np.flatnonzero(tie)
     first, second = np.minimum(i[at], j[at]), np.maximum(i[at], j[at])
-    undecided = np.ones(len(at), dtype=bool)
-    swap = np.zeros(len(at), dtype=bool)
     start = data.offsets()[row[at]]
-    for name in ("items", "responses", "media"):
-        if data.has(name) and len(at):
-            texts = _texts(data.flat(name))
-            a, b = texts.gather(start + first), texts.gather(start + second)
-            swap |= undecided & (a > b).fill_null(False).to_numpy()
-            undecided &= ~(a != b).fill_null(False).to_numpy()
+    swap = out_of_order(data, start + first, start + second)
     i, j = i.copy(), j.copy()
     i[at], j[at] = np.where(swap, second, first), np.where(swap, first, second)
     return i, j
+
+
+def out_of_order(data: PreferenceData, first: Ints, second: Ints) -> Bools:
+    """Whether the second of two alternatives comes first by item id, else by response, else by medium.
+
+    Args:
+        data: judgments.
+        first, second: places in the `flat` columns, shape (pairs,) each.
+    """
+    swap = np.zeros(len(first), dtype=bool)
+    undecided = np.arange(len(first))
+    for name in ("items", "responses", "media"):
+        if data.has(name) and len(undecided):
+            texts = _texts(data.flat(name))
+            a, b = texts.gather(first[undecided]), texts.gather(second[undecided])
+            swap[undecided] = (a > b).fill_null(False).to_numpy()
+            undecided = undecided[(a == b).fill_null(True).to_numpy()]
+    return swap
 
 
 def rankings(data: PreferenceData) -> pl.DataFrame:
