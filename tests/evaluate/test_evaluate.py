@@ -180,6 +180,34 @@ def test_groups_of_three_give_a_rank_correlation() -> None:
     assert report.metrics["accuracy"] == pytest.approx(5 / 6)
 
 
+def test_pairs_of_one_judgment_or_prompt_are_one_cluster() -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(60, 5))
+    responses = [[f"{x:.5f} {i}" for i, x in enumerate(row)] for row in numbers]
+    gold = numbers * np.where(rng.random(60) < 0.6, 1, -1)[:, None]  # a prompt is all right or all wrong
+    columns = {"responses": responses, "scores": gold.tolist()}
+    for prompts in (
+        {},
+        {"prompt": [f"p{i}" for i in range(60)]},
+        {"prompt_id": [f"p{i}" for i in range(60)]},
+    ):
+        metrics = evaluate(Logistic(), PreferenceData.from_columns(columns | prompts)).metrics
+        share, n = metrics["accuracy"], 60
+        width = metrics["accuracy_upper"] - metrics["accuracy_lower"]
+        assert metrics["pairs"] == 600
+        assert width == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / n), rel=0.1)
+
+
+def test_examples_come_from_different_prompts_first() -> None:
+    rows = [("p", "9 a", "1 b"), ("p", "8 a", "1 b"), ("q", "3 a", "1 b"), ("r", "1 a", "2 b")]
+    report = evaluate(Logistic(), pairs_of(rows), examples=2)
+    assert [(example["title"], example["prompt"]) for example in report.examples] == [
+        ("Most confident and wrong", "r"),
+        ("Most confident and right", "p"),
+        ("Most confident and right", "q"),
+    ]
+
+
 def test_features_are_judged_by_a_judge_that_reads_data() -> None:
     @dataclass
     class FirstFeature(Judge):

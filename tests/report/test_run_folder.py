@@ -27,7 +27,13 @@ BOARD = {
 def test_every_known_file_gets_its_section(tmp_path: Path) -> None:
     run = Run(tmp_path / "demo", {"command": "demo", "model": "smollm2", "training": {"beta": 0.1}})
     run.write_json(
-        "data.json", {"rows": 12, "fingerprint": "abc", "problems": ["3 duplicates"], "ties": {"equal": 1}}
+        "data.json",
+        {
+            "rows": 12,
+            "fingerprint": "abc",
+            "problems": [{"message": "3 duplicates", "remedy": "keep one"}],
+            "ties": {"equal": 1},
+        },
     )
     run.write_json("leaderboard.json", BOARD)
     Report(
@@ -47,7 +53,7 @@ def test_every_known_file_gets_its_section(tmp_path: Path) -> None:
     for heading in ("Leaderboard", "Length judge", "Timing", "Training", "Data", "How it was made"):
         assert f"<bdi>{heading}</bdi></h2>" in html
     assert "Demo: demo" in html
-    assert "3 duplicates" in html
+    assert "3 duplicates; keep one" in html
     assert "training.beta" in html
     assert "item &lt;0&gt;" in html
     assert (

@@ -67,9 +67,7 @@ def evaluate(
     verdicts = ask(judge, data, options)
     pairs = verdicts.pairs
     weight = pairs["weight"].to_numpy()
-    cluster = pairs["prompt_id"].rank("dense").to_numpy() if "prompt_id" in pairs.columns else None
-    if cluster is not None:
-        cluster = np.nan_to_num(np.asarray(cluster, dtype=np.float64), nan=-1.0)
+    cluster = _clusters(pairs)
     overall = metrics.accuracy(verdicts.probability, verdicts.target, weight=weight, cluster=cluster)
     numbers: dict[str, float] = {
         "pairs": float(pairs.height),
@@ -100,6 +98,14 @@ def evaluate(
     )
 
 
+def _clusters(pairs: pl.DataFrame) -> npt.NDArray[Any]:
+    """Shape (n,): the prompt of each pair as a number: by id, else by text, else by judgment."""
+    names = [pl.col(name).cast(pl.String) for name in ("prompt_id", "prompt") if name in pairs.columns]
+    given = [pl.when(name.str.len_bytes() > 0).then(name) for name in names]
+    key = pl.coalesce(*given, pl.format("judgment {}", pl.col("judgment")))
+    return pairs.select(key.rank("dense")).to_series().to_numpy()
+
+
 def _of_all(verdicts: Verdicts, weight: npt.NDArray[np.float64]) -> float:
     judged = ~verdicts.tie
     right = 0.5 + 0.5 * np.sign(np.nan_to_num(verdicts.of_chosen[judged], nan=-np.inf) - 0.5)
@@ -113,7 +119,7 @@ def _add_slices(
     data: PreferenceData,
     slices: Sequence[str] | None,
     weight: npt.NDArray[np.float64],
-    cluster: npt.NDArray[Any] | None,
+    cluster: npt.NDArray[Any],
 ) -> None:
     parts = []
     for name in DEFAULT if slices is None else slices:
@@ -232,15 +238,15 @@ def _examples(verdicts: Verdicts, data: PreferenceData, count: int) -> list[dict
     of_chosen = np.where(verdicts.tie, np.nan, of_chosen)
     order = np.argsort(of_chosen, kind="stable")
     order = order[~np.isnan(of_chosen[order])]
-    wrong = [row for row in order[:count] if of_chosen[row] < 0]
-    right = [row for row in order[::-1][:count] if of_chosen[row] > 0]
+    wrong = _one_per_prompt(verdicts.pairs, order[of_chosen[order] < 0], count)
+    right = _one_per_prompt(verdicts.pairs, order[::-1][of_chosen[order[::-1]] > 0], count)
     prompts = data.column("prompt")
     shown = []
     for title, rows in (("Most confident and wrong", wrong), ("Most confident and right", right)):
         for row in rows:
             pair = verdicts.pairs.row(int(row), named=True)
             score = verdicts.margin[row] * (1 if verdicts.chosen_first[row] else -1)
-            said = f"The judge gives the chosen one a probability of {verdicts.of_chosen[row]:.2f}"
+            said = f"The judge gives the chosen one a probability of {_percent(verdicts.of_chosen[row])}"
             said += "." if np.isnan(score) else f" (score difference {score:.3g})."
             if verdicts.rationale is not None and verdicts.rationale[row]:
                 said += f" Its reason: {verdicts.rationale[row]}"
@@ -256,6 +262,16 @@ def _examples(verdicts: Verdicts, data: PreferenceData, count: int) -> list[dict
                 }
             )
     return shown
+
+
+def _one_per_prompt(pairs: pl.DataFrame, rows: npt.NDArray[np.intp], count: int) -> list[int]:
+    """The first rows of different prompts, filled up with further ones where there are too few prompts."""
+    first = pl.Series(_clusters(pairs)[rows]).is_first_distinct().to_numpy()
+    return [int(row) for row in np.concatenate([rows[first], rows[~first]])[:count]]
+
+
+def _percent(share: float) -> str:
+    return "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else f"{share:.0%}"
 
 
 def _notes(judge: Judge, overall: Rate, numbers: Mapping[str, float]) -> list[str]:

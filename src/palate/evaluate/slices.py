@@ -78,12 +78,9 @@ def _metadata_keys(data: PreferenceData) -> list[str]:
 
 
 def _terciles(difference: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """By how many characters the chosen response is longer, in three parts of about equal size."""
     low, high = np.quantile(difference, [1 / 3, 2 / 3], method="inverted_cdf")
-    names = [
-        f"chosen longer by {low:,} or less",
-        f"by {low:,} to {high:,}",
-        f"by more than {high:,}",
-    ]
+    names = [f"up to {low:,}", f"{low:,} to {high:,}", f"over {high:,}"]
     labels: npt.NDArray[Any] = np.array(names, dtype=object)[
         (difference > low).astype(int) + (difference > high)
     ]

@@ -23,11 +23,11 @@ def _slices(table: pl.DataFrame) -> Any:
     from palate.report import plots
 
     shown = table.filter(pl.col("n") >= 10).head(40)
-    names = [
-        f"{slice_}: {value} ({n:,})" for slice_, value, n in shown.select("slice", "value", "n").iter_rows()
-    ]
+    columns = shown.select("value", "slice", "n").iter_rows()
+    names = [f"{value} · {name.replace('_', ' ')} ({n:,})" for value, name, n in columns]
     bounds = [shown[name].to_numpy() for name in ("accuracy", "lower", "upper")]
-    return plots.intervals(names, *bounds, axis="agreement with the gold preference", reference=0.5)
+    axis = "agreement with the gold preference"
+    return plots.intervals(names, *bounds, axis=axis, reference=0.5, name_length=44)
 
 
 def _reliability(table: pl.DataFrame) -> Any:

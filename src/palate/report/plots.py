@@ -35,6 +35,7 @@ def intervals(
     *,
     axis: str,
     reference: float | None = None,
+    name_length: int = 32,
 ) -> go.Figure:
     """Values with their intervals, one below the other in the order given.
 
@@ -43,6 +44,7 @@ def intervals(
         value, lower, upper: shape (n,); NaN bounds draw a value without an interval.
         axis: what is measured, with its unit.
         reference: where to draw a thin line (chance, the baseline), if anywhere.
+        name_length: characters of a name that are shown.
     """
     v, lo, hi = (np.asarray(part, dtype=np.float64) for part in (value, lower, upper))
     places = np.arange(len(v))
@@ -75,7 +77,7 @@ def intervals(
     figure.update_layout(
         height=max(150, 27 * len(v) + 84),
         xaxis={"title": {"text": axis}, "zeroline": False},
-        yaxis=_named(names)
+        yaxis=_named(names, name_length)
         | {"autorange": False, "range": [len(v) - 0.4, -0.6], "showgrid": False, "zeroline": False},
         margin={"t": 10, "b": 56, "l": 20, "r": 20},
     )

@@ -129,7 +129,7 @@ def add_leaderboard(page: Page, board: Mapping[str, Any], heading: str = "Leader
     from palate.report import plots
 
     table = pl.DataFrame(board["items"], infer_schema_length=None)
-    method = str(board["method"]).replace("_", " ")
+    method = str(board["method"]).replace("_", "-").title()
     page.heading(heading).text(f"Method: {method}. On the rating scale 400 points are odds of ten to one.")
     if not table.height:
         return page.text("No items.")
@@ -257,15 +257,20 @@ def _add_curve(page: Page, frame: pl.DataFrame, kind: str, columns: list[str], s
 
 def add_data(page: Page, data: Mapping[str, Any], heading: str = "Data") -> Page:
     """What `PreferenceData.describe` says of the data: figures, problems found, and the rest folded away."""
-    simple = {name: value for name, value in data.items() if not isinstance(value, Mapping | list)}
+    given = {name: value for name, value in data.items() if value is not None}
+    simple = {name: value for name, value in given.items() if not isinstance(value, Mapping | list)}
     page.heading(heading).facts(simple)
     problems = data.get("problems")
     if isinstance(problems, list) and problems:
-        page.subheading("Problems found").notes(
-            [p if isinstance(p, str) else json.dumps(p, ensure_ascii=False) for p in problems]
-        )
-    rest = {name: value for name, value in data.items() if name not in simple and name != "problems"}
+        page.subheading("Problems found").notes([_problem(problem) for problem in problems])
+    rest = {name: value for name, value in given.items() if name not in simple and name != "problems"}
     return page.facts(rest, "More about the data") if rest else page
+
+
+def _problem(problem: Any) -> str:
+    if isinstance(problem, Mapping) and "message" in problem:
+        return "; ".join(str(problem[name]) for name in ("message", "remedy") if problem.get(name))
+    return problem if isinstance(problem, str) else json.dumps(problem, ensure_ascii=False)
 
 
 def _read(path: Path) -> Any:

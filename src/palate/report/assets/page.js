@@ -35,6 +35,7 @@
       if (place.clientWidth < 520) {
         layout.yaxis = shorten(layout.yaxis);
         layout.xaxis = shorten(layout.xaxis);
+        if (layout.xaxis?.ticktext?.length > 12) layout.xaxis.showticklabels = false;
       }
       Plotly.react(place, data, { ...layout, template: look }, { displayModeBar: false, responsive: true });
     }
