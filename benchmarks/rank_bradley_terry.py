@@ -3,16 +3,16 @@
 All start from the same columns in memory, two of item names and one of winners, as Arrow strings. Timed are
 
 - `floor`: one pass that turns the names into integers, which nobody who starts from strings can avoid;
-- `palate`: from the record (`PreferenceData` in memory) to the leaderboard's table, sandwich intervals
-included; - `palate_columns`: the same from the columns, with making and checking the record;
-- `evalica`: its Bradley-Terry with its default tolerance, without intervals (it has none), from lists of
-names
+- `palate`: from the record (`PreferenceData`) to the leaderboard's table, sandwich intervals included;
+- `palate_columns`: the same from the columns, with making and checking the record;
+- `evalica`: its Bradley-Terry at its default tolerance, without intervals (it has none), from lists of names
   and a list of its own winner values, both made before the clock starts;
 - `choix`: the floor, counting with NumPy, and its dense I-LSR, without intervals.
 
-Agreement is the largest difference of a natural-log strength from Palate's; for it the peers run to a
-tolerance of 1e-12. Run: python benchmarks/rank_bradley_terry.py [--sizes 100000 1000000] [--items 200]
-[--repeats 7]
+Agreement is the largest difference of a natural-log strength from Palate's; for it the peers run to a tolerance
+of 1e-12. On a busy machine compare the CPU seconds; the load at the end of the run is in the result.
+
+Run: python benchmarks/rank_bradley_terry.py [--sizes 100000 1000000] [--items 200] [--repeats 7]
 """
 
 from __future__ import annotations
@@ -92,16 +92,19 @@ def evalica_strengths(xs: list[str], ys: list[str], winners: list[Any], toleranc
     return dict(zip(scores.index, (logs - logs.mean()).tolist(), strict=True))
 
 
-def seconds(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each piece of work; the pieces take turns, so that all meet the same machine."""
-    taken: dict[str, list[float]] = {name: [] for name in work}
+def timed(work: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds and CPU seconds of each piece of work; they take turns, to meet the same machine."""
+    wall: dict[str, list[float]] = {name: [] for name in work}
+    cpu: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(repeats + 1):
         for name, function in work.items():
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             function()
             if turn:  # the first turn warms up
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+                wall[name].append(time.perf_counter() - start)
+                cpu[name].append(time.process_time() - start_cpu)
+    medians = [{name: statistics.median(values) for name, values in taken.items()} for taken in (wall, cpu)]
+    return medians[0], medians[1]
 
 
 def largest_difference(one: dict[str, float], other: dict[str, float]) -> float:
@@ -114,7 +117,7 @@ def measure(n: int, items: int, repeats: int) -> dict[str, Any]:
     xs, ys = a.to_pylist(), b.to_pylist()
     value = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
     winners = [value[name] for name in winner.to_pylist()]
-    took = seconds(
+    took, cpu = timed(
         {
             "floor": lambda: encode(a, b),
             "palate": lambda: palate.rank(data).table,
@@ -129,6 +132,7 @@ def measure(n: int, items: int, repeats: int) -> dict[str, Any]:
         "battles": n,
         "items": items,
         "seconds": took,
+        "cpu_seconds": cpu,
         "floor_ratio": took["palate"] / took["floor"],
         "times_faster": {
             f"{mine} than {peer}": took[peer] / took[mine]
@@ -157,12 +161,13 @@ def main() -> None:
         rows.append(row)
         print(f"\n{n:,} battles, {arguments.items} items (median of {arguments.repeats})")
         for name, took in row["seconds"].items():
-            print(f"  {name:<15} {took * 1e3:9.1f} ms   {took / row['seconds']['floor']:6.1f} x floor")
+            used, over = row["cpu_seconds"][name] * 1e3, took / row["seconds"]["floor"]
+            print(f"  {name:<15} {took * 1e3:9.1f} ms   {used:9.1f} ms of CPU   {over:6.1f} x floor")
         for name, ratio in row["times_faster"].items():
             print(f"  {name}: {ratio:.1f} times faster")
         for name, difference in row["largest_difference"].items():
             print(f"  largest difference from {name}: {difference:.1e}")
-    machine = {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()}
+    machine = {"cpu": processor(), "cores": os.cpu_count(), "system": platform.system()}
     result = {
         "machine": machine | {"python": platform.python_version()},
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -175,7 +180,7 @@ def main() -> None:
     print(f"\nwritten to {arguments.out}")
 
 
-def cpu() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

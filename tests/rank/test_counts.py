@@ -121,7 +121,8 @@ def test_a_fraction_is_not_a_count():
     with pytest.raises(DataError) as caught:
         count(data, weights="count")
     assert str(caught.value) == (
-        "row 2, field 'weight': the weight 0.5 is not a count; give whole numbers, or set weights='importance'"
+        "row 2, field 'weight': the weight 0.5 is not a count; "
+        "give whole numbers, or set weights='importance'"
     )
 
 

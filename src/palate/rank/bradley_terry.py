@@ -204,8 +204,8 @@ class BradleyTerry(Ranker):
 def _loss(counted: Comparisons, theta: Floats, l2: float) -> float:
     """Penalised NLL: sum of w [log(1 + e^d) - y d] + l2/2 |theta|^2, with d = theta_i - theta_j."""
     gap = theta[counted.first] - theta[counted.second]
-    total = counted.total
-    return float(np.sum(total * np.logaddexp(0.0, gap) - counted.wins * gap) + 0.5 * l2 * theta @ theta)
+    data = np.sum(counted.total * np.logaddexp(0.0, gap) - counted.wins * gap)
+    return float(data + 0.5 * l2 * theta @ theta)
 
 
 def _search(
