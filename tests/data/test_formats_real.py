@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,9 @@ def test_llmfao_model_judge_has_no_annotator_column(shared_data: Path) -> None:
 def test_llmfao_votes_joined_with_the_answers(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "llmfao"
     votes = pl.read_csv(folder / "crowd-comparisons.csv.gz")
-    texts = pl.read_ndjson(folder / "pairs-crowd.jsonl.gz", infer_schema_length=None).select("id", "text", "result_x", "result_y")
+    texts = pl.read_ndjson(folder / "pairs-crowd.jsonl.gz", infer_schema_length=None).select(
+        "id", "text", "result_x", "result_y"
+    )
     votes.join(texts, on="id").write_parquet(tmp_path / "votes.parquet")
     data = load(
         tmp_path / "votes.parquet",
@@ -61,7 +64,9 @@ def test_llmfao_votes_joined_with_the_answers(shared_data: Path, tmp_path: Path)
     lengths = np.array([[len(text) for text in pair] for pair in data.column("responses").to_pylist()])
     decided = data.values("tie") != "equal"
     scores = data.scores.reshape(-1, 2)
-    longer_won = ((lengths[:, 0] > lengths[:, 1]) == (scores[:, 0] > scores[:, 1]))[decided & (lengths[:, 0] != lengths[:, 1])]
+    longer_won = ((lengths[:, 0] > lengths[:, 1]) == (scores[:, 0] > scores[:, 1]))[
+        decided & (lengths[:, 0] != lengths[:, 1])
+    ]
     assert round(longer_won.mean(), 2) == 0.41
 
 
@@ -112,7 +117,9 @@ def test_a_folder_of_profiles_reads_in_order_of_name(shared_data: Path) -> None:
 
 def test_alpaca_eval_graded_preferences(shared_data: Path, tmp_path: Path) -> None:
     frame = pl.read_parquet(shared_data / "alpaca-eval" / "annotations.parquet")
-    frame = frame.filter(pl.col("annotator") == "weighted_alpaca_eval_gpt4_turbo", pl.col("preference").is_not_null())
+    frame = frame.filter(
+        pl.col("annotator") == "weighted_alpaca_eval_gpt4_turbo", pl.col("preference").is_not_null()
+    )
     frame = frame.filter(pl.col("model") != pl.col("baseline"))
     draw = pl.col("preference").is_in([0.0, 1.5])
     frame = frame.with_columns(strength=pl.when(draw).then(0.0).otherwise(pl.col("preference") - 1.5))
@@ -120,7 +127,7 @@ def test_alpaca_eval_graded_preferences(shared_data: Path, tmp_path: Path) -> No
     data = load(
         tmp_path / "annotations.parquet",
         format="arena",
-        columns={"model_a": "baseline", "model_b": "model"},
+        columns={"model_a": "baseline", "model_b": "model", "strength": "strength"},
         constants={"annotator_kind": "model"},
     )
     assert data.n_rows == frame.height
@@ -134,9 +141,14 @@ def test_alpaca_eval_answers_as_rated_list(shared_data: Path, tmp_path: Path) ->
         pl.col("annotator") == "weighted_alpaca_eval_gpt4_turbo", pl.col("preference").is_not_null()
     )
     marks = marks.with_columns(pl.col("prompt_id").cast(pl.Int64))
-    prompts, outputs = pl.read_parquet(folder / "prompts.parquet"), pl.read_parquet(folder / "outputs.parquet")
+    prompts, outputs = (
+        pl.read_parquet(folder / "prompts.parquet"),
+        pl.read_parquet(folder / "outputs.parquet"),
+    )
     joined = marks.join(outputs, on=["prompt_id", "model"]).join(prompts, on="prompt_id")
-    joined.select("prompt_id", "instruction", "model", "output", "annotator", "preference").write_parquet(tmp_path / "r.parquet")
+    joined.select("prompt_id", "instruction", "model", "output", "annotator", "preference").write_parquet(
+        tmp_path / "r.parquet"
+    )
     data = load(
         tmp_path / "r.parquet",
         format="ratings",
@@ -153,7 +165,9 @@ def test_ukp_convarg_judgments_with_arguments(shared_data: Path, tmp_path: Path)
     pairs = pl.read_parquet(folder / "pairs.parquet").select("topic", "pair_id", "argument_1", "argument_2")
     votes = pl.read_parquet(folder / "judgments.parquet").join(pairs, on=["topic", "pair_id"])
     for side in ("1", "2"):
-        votes = votes.join(arguments.rename({"text": f"text_{side}"}), left_on=f"argument_{side}", right_on="argument_id")
+        votes = votes.join(
+            arguments.rename({"text": f"text_{side}"}), left_on=f"argument_{side}", right_on="argument_id"
+        )
     votes.write_parquet(tmp_path / "votes.parquet")
     data = load(
         tmp_path / "votes.parquet",
@@ -180,10 +194,12 @@ def test_wmt_mqm_penalties_are_lower_is_better(shared_data: Path) -> None:
         higher_is_better=False,
     )  # fmt: skip
     assert data.n_rows == 15_341
-    frame = pl.DataFrame({"lp": pl.Series(data.values("prompt_id")).str.split("/").list.first()}).with_columns(
-        system=pl.Series(data.flat("items").to_pylist()), score=pl.Series(data.scores)
+    frame = pl.DataFrame(
+        {"lp": pl.Series(data.values("prompt_id")).str.split("/").list.first()}
+    ).with_columns(system=pl.Series(data.flat("items").to_pylist()), score=pl.Series(data.scores))
+    means = dict(
+        frame.filter(pl.col("lp") == "ende").group_by("system").agg(pl.col("score").mean()).iter_rows()
     )
-    means = dict(frame.filter(pl.col("lp") == "ende").group_by("system").agg(pl.col("score").mean()).iter_rows())
     assert round(-means["ref"], 2) == 0.91
     assert round(-means["Facebook-AI"], 2) == 1.06
 
@@ -230,7 +246,7 @@ def test_image_reward_rankings_gathered_per_prompt(shared_data: Path, tmp_path: 
     assert len(data.scores) == 2720
     offsets = data.offsets()
     strict = 0
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in pairwise(offsets):
         scores = data.scores[start:end]
         strict += int((scores[:, None] > scores[None, :]).sum())
     assert strict == 6399

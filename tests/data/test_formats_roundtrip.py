@@ -1,5 +1,6 @@
 """Reading what was written gives the same judgments, or writing says what would be lost."""
 
+# ruff: noqa: E501 - a table of cases reads best with one case a line
 from __future__ import annotations
 
 import datetime as dt
@@ -16,7 +17,9 @@ from palate.data import PreferenceData, load, scan, write
 from palate.errors import ConfigError, DataError
 
 QUICK = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=6)
@@ -74,7 +77,9 @@ def any_row(draw: st.DrawFn) -> dict[str, Any]:
     return dict(row)
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".feather", ".jsonl", ".json", ".jsonl.gz", ".arrow.zst"])
+@pytest.mark.parametrize(
+    "ending", [".parquet", ".arrow", ".feather", ".jsonl", ".json", ".jsonl.gz", ".arrow.zst"]
+)
 @given(rows=st.lists(any_row(), min_size=1, max_size=5))
 @QUICK
 def test_palate_files_hold_any_judgments(tmp_path: Path, ending: str, rows: list[dict[str, Any]]) -> None:
@@ -87,6 +92,7 @@ def test_palate_files_hold_any_judgments(tmp_path: Path, ending: str, rows: list
 
 PAIR = st.tuples(TEXT, TEXT).map(list)
 
+
 def battles(rows: list[dict[str, Any]]) -> PreferenceData:
     for row in rows:
         row["scores"], row["tie"] = row.pop("outcome")
@@ -94,7 +100,9 @@ def battles(rows: list[dict[str, Any]]) -> PreferenceData:
 
 
 def rows_of(own: dict[str, st.SearchStrategy[Any]], **fixed: Any) -> st.SearchStrategy[list[dict[str, Any]]]:
-    return st.lists(st.fixed_dictionaries({**own, **COMMON}).map(lambda row: fixed | row), min_size=1, max_size=5)
+    return st.lists(
+        st.fixed_dictionaries({**own, **COMMON}).map(lambda row: fixed | row), min_size=1, max_size=5
+    )
 
 
 WON = st.sampled_from([[1.0, 0.0], [0.0, 1.0]])
@@ -171,7 +179,8 @@ def test_read_write_read_is_the_identity(tmp_path: Path, case: str, ending: str)
 def conversation(draw: st.DrawFn) -> dict[str, Any]:
     """A prompt of several turns in the form the readers give it, and two one-turn answers that differ."""
     turns = [
-        {"role": role, "content": draw(NAME)} for role in ["user", *["assistant", "user"] * draw(st.integers(1, 2))]
+        {"role": role, "content": draw(NAME)}
+        for role in ["user", *["assistant", "user"] * draw(st.integers(1, 2))]
     ]
     text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
     return {"prompt": text, "messages": turns, "responses": draw(PAIR), "scores": draw(WON)}
@@ -208,7 +217,9 @@ def profile(draw: st.DrawFn) -> tuple[str, PreferenceData]:
         order = draw(st.permutations(names))
         if kind in ("soi", "toi", "cat"):
             order = order[: draw(st.integers(1, len(order)))]
-        steps = draw(st.lists(st.integers(0 if kind[0] != "s" else 1, 1), min_size=len(order), max_size=len(order)))
+        steps = draw(
+            st.lists(st.integers(0 if kind[0] != "s" else 1, 1), min_size=len(order), max_size=len(order))
+        )
         if kind == "cat":
             place = sorted((draw(st.integers(0, 2)) for _ in order), reverse=True)
             row = {"scores": place, "protocol": "rating", "metadata": '{"categories": ["a", "b", "c"]}'}
@@ -217,7 +228,9 @@ def profile(draw: st.DrawFn) -> tuple[str, PreferenceData]:
             for step in steps[1:]:
                 places.append(places[-1] - step)
             row = {"scores": places, "protocol": "ranking"}
-        rows.append(row | {"items": list(order), "scale": "ordinal", "weight": float(draw(st.integers(2, 9)))})
+        rows.append(
+            row | {"items": list(order), "scale": "ordinal", "weight": float(draw(st.integers(2, 9)))}
+        )
     return kind, PreferenceData.from_rows(rows)
 
 
@@ -237,7 +250,9 @@ def test_what_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
             {"prompt": "p", "responses": ["a", "b"], "scores": [1, 0]},
         ]
     )
-    with pytest.raises(DataError, match=r"trl cannot hold everything: it would lose or change context \(1 of 2\); write"):
+    with pytest.raises(
+        DataError, match=r"trl cannot hold everything: it would lose or change context \(1 of 2\); write"
+    ):
         write(data, tmp_path / "d.jsonl", format="trl")
     assert not list(tmp_path.iterdir())
     write(data, tmp_path / "d.jsonl", format="trl", lossy=True)
@@ -252,7 +267,9 @@ def test_ties_have_no_place_in_trl(tmp_path: Path) -> None:
 
 
 def test_an_order_of_presentation_has_no_place_in_preflib(tmp_path: Path) -> None:
-    data = PreferenceData.from_rows([{"items": ["a", "b"], "scores": [-2, -1], "protocol": "ranking", "scale": "ordinal"}])
+    data = PreferenceData.from_rows(
+        [{"items": ["a", "b"], "scores": [-2, -1], "protocol": "ranking", "scale": "ordinal"}]
+    )
     with pytest.raises(DataError, match="lose or change items, scores"):
         write(data, tmp_path / "d.soc")
     write(data, tmp_path / "d.soc", lossy=True)

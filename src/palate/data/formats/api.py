@@ -37,17 +37,22 @@ def load(
     """Read judgments from a file, a folder, standard input or the Hugging Face hub.
 
     Args:
-        path: a file (CSV, TSV, JSON Lines, JSON, Parquet, Arrow, PrefLib; plain, .gz or .zst), a folder of such files
-            (read in order of name), ``"-"`` for standard input, or a hub id ``"owner/name"`` (options `split`,
+        path: a file (CSV, TSV, JSON Lines, JSON, Parquet, Arrow, PrefLib; plain, .gz or .zst), a folder of
+            such files
+            (read in order of name), ``"-"`` for standard input, or a hub id ``"owner/name"`` (options
+            `split`,
             `name`, `revision`).
         format: name of a format (see `formats`); detected from name and columns by default.
         columns: fields of the format and the file's columns that hold them, for files with other names:
             ``{"model_a": "left", "winner": "choice"}``. Several columns are joined with "/".
-        labels: values of the file and what the format calls them: ``{"left": "model_a", "right": "model_b"}``.
-        constants: fields that have one value for the whole file: ``{"annotator": "gpt-4", "annotator_kind": "model"}``.
+        labels: values of the file and what the format calls them: ``{"left": "model_a", "right":
+            "model_b"}``.
+        constants: fields that have one value for the whole file: ``{"annotator": "gpt-4",
+            "annotator_kind": "model"}``.
         ignore: columns to leave out; other columns that no field takes are kept in `metadata`.
         pattern: which files of a folder to read.
-        **options: options of the format, and of delimited files: `separator`, and `names` for those without header.
+        **options: options of the format, and of delimited files: `separator`, and `names` for those
+            without header.
 
     Returns:
         The judgments, in the file's order. A Parquet or Arrow file that Palate wrote is read as it is, an
@@ -80,7 +85,8 @@ def scan(
 ) -> Iterator[PreferenceData]:
     """Read judgments in batches of at most `batch_rows` rows of the file, in bounded memory.
 
-    Takes what `load` takes and gives the same judgments. Row numbers in errors count through the whole file. That ids
+    Takes what `load` takes and gives the same judgments. Row numbers in errors count through the whole
+    file. That ids
     are unique is only checked within a batch. A JSON array or a PrefLib profile is read whole first.
     """
     if batch_rows < 1:

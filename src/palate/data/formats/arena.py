@@ -93,7 +93,8 @@ def _conversations(batch: Batch) -> dict[str, Any]:
 
 
 def write(data: PreferenceData) -> writing.Rows:
-    """Battles: model_a, model_b, winner; with texts also prompt, response_a, response_b, or whole conversations."""
+    """Battles: model_a, model_b, winner; with texts also prompt, response_a, response_b, or whole
+    conversations."""
     pairs = (writing.lengths(data) == 2) & writing.given(data, "items")
     kept = pairs.copy()
     scores = data.mask(pairs).scores.reshape(-1, 2)

@@ -106,7 +106,7 @@ class Batch:
             f"the columns are: {', '.join(shown)}",
         )
 
-    # -- looking up ----------------------------------------------------------------------------------------------
+    # -- looking up ----------------------------------------------------------------------------------------
 
     @property
     def height(self) -> int:
@@ -139,7 +139,7 @@ class Batch:
             problem, remedy, row=self.first_row + int(rows[0]) + 1, field=self.shown(name)
         )
 
-    # -- converting ----------------------------------------------------------------------------------------------
+    # -- converting ----------------------------------------------------------------------------------------
 
     def text(self, name: str, *, null: bool = False, empty: bool = True) -> pl.Series:
         """A field as text; `null` and `empty` say whether a row may lack it or have nothing in it."""
@@ -182,9 +182,10 @@ class Batch:
         raw = self.raw(name)
         kind = pl.Datetime("us", "UTC")
         if isinstance(raw.dtype, pl.Datetime):
-            return raw.dt.cast_time_unit("us").dt.replace_time_zone("UTC") if raw.dtype.time_zone is None else (
-                raw.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
-            )  # fmt: skip
+            micros = raw.dt.cast_time_unit("us")
+            if raw.dtype.time_zone is None:
+                return micros.dt.replace_time_zone("UTC")
+            return micros.dt.convert_time_zone("UTC")
         if raw.dtype == pl.Date:
             return raw.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         text = self.text(name, null=True).str.strip_chars()
@@ -267,7 +268,8 @@ class Batch:
         return found
 
     def metadata(self) -> pl.Series | None:
-        """The columns no field has taken, as one JSON object a row; merged into a `metadata` column there is."""
+        """The columns no field has taken, as one JSON object a row; merged into a `metadata` column there
+        is."""
         rest = [c for c in self.frame.columns if c not in self.used and c not in self.context.ignore]
         own: pl.Series | None = None
         if self.has("metadata"):
@@ -347,12 +349,12 @@ def _kind(kind: pl.DataType) -> str:
     return f"{kind}"
 
 
-def _has_binary(kind: pl.DataType) -> bool:
+def _has_binary(kind: Any) -> bool:
     if isinstance(kind, pl.Struct):
         return any(_has_binary(part.dtype) for part in kind.fields)
     if isinstance(kind, pl.List | pl.Array):
         return _has_binary(kind.inner)
-    return kind == pl.Binary
+    return bool(kind == pl.Binary)
 
 
 def _short(value: Any) -> str:

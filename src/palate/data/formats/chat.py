@@ -1,4 +1,5 @@
-"""Conversations in columns: turns of a batch of rows as flat arrays, cut and compared without a loop over rows."""
+"""Conversations in columns: turns of a batch of rows as flat arrays, cut and compared without a loop over
+rows."""
 
 from __future__ import annotations
 
@@ -51,11 +52,14 @@ class Turns:
         return array.cast(schema.COLUMNS["messages"])
 
     def text(self) -> pa.Array:
-        """Each row's turns joined for reading: a single turn is its content, more are ``role: content`` lines."""
+        """Each row's turns joined for reading: a single turn is its content, more are ``role: content``
+        lines."""
         index, offsets = self._flat()
         take = pa.array(index)
         contents, roles = self.contents.take(take), self.roles.take(take)
-        lines = pc.binary_join_element_wise(roles.cast(pa.large_string()), contents, pa.scalar(": ", pa.large_string()))
+        lines = pc.binary_join_element_wise(
+            roles.cast(pa.large_string()), contents, pa.scalar(": ", pa.large_string())
+        )
         alone = np.repeat(self.counts == 1, self.counts)
         lines = pc.if_else(pa.array(alone), contents, lines)
         joined = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), lines)
@@ -68,7 +72,8 @@ class Turns:
             return np.zeros(len(position), dtype=bool)
         index = np.where(inside, self.starts + position, 0)
         same = pc.equal(self.roles.take(pa.array(index)), role)
-        return inside & np.asarray(same.fill_null(False).to_numpy(zero_copy_only=False))
+        has: npt.NDArray[np.bool_] = same.fill_null(False).to_numpy(zero_copy_only=False)
+        return inside & has
 
     def last(self, role: str) -> Ints:
         """Position of each row's last turn of this role, -1 where there is none."""
@@ -104,7 +109,8 @@ def common_prefix(a: Turns, b: Turns) -> Ints:
 def turns(batch: Batch, name: str) -> Turns:
     """A field that holds conversations: lists of {role, content}, or such lists as JSON text.
 
-    A content made of parts (``[{"type": "text", "text": ...}]``) is the text of its parts, one after the other.
+    A content made of parts (``[{"type": "text", "text": ...}]``) is the text of its parts, one after the
+    other.
     """
     values = batch.raw(name)
     remedy = 'give a list such as [{"role": "user", "content": "..."}]'
@@ -178,7 +184,8 @@ def prompt_columns(prompt: Turns) -> dict[str, pa.Array]:
 
 
 def response_columns(*sides: Turns) -> dict[str, pa.Array]:
-    """Columns `responses` and `response_messages` of k sides; the latter where a side is not one assistant turn."""
+    """Columns `responses` and `response_messages` of k sides; the latter where a side is not one assistant
+    turn."""
     k, n = len(sides), len(sides[0].starts)
     zero = np.zeros(n, dtype=np.int64)
     plain = np.all([(side.counts == 1) & side.role_at(zero, "assistant") for side in sides], axis=0)
@@ -197,7 +204,8 @@ def response_columns(*sides: Turns) -> dict[str, pa.Array]:
 def split_pair(a: Turns, b: Turns, *, role: str = "assistant") -> tuple[Turns, Turns, Turns]:
     """The prompt two conversations share and what is left of each.
 
-    The prompt ends before the last assistant turn of each, and earlier where the turns differ earlier: then the
+    The prompt ends before the last assistant turn of each, and earlier where the turns differ earlier:
+    then the
     rest of a conversation, with all its turns, is its response.
     """
     cut = np.minimum(common_prefix(a, b), np.minimum(a.last(role), b.last(role)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -62,7 +61,8 @@ def read(
                     rows += batch.num_rows
                     yield pl.DataFrame(pl.from_arrow(batch))
         except pa.ArrowInvalid as error:
-            diagnose(stored, mark, header, bool(names))
+            if "straddling" not in str(error):
+                diagnose(stored, mark, header, bool(names))
             raise error
         if stream.quotes % 2:
             diagnose(stored, mark, header, bool(names))
@@ -75,7 +75,7 @@ def read(
 def _header(stored: Stored, mark: str) -> list[str]:
     with open_text(stored) as stream:
         head = stream.read(FIRST_BLOCK)
-    text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    text = head.decode("utf-8-sig", errors="replace")
     for row in csv.reader(io.StringIO(text, newline=""), delimiter=mark):
         if row:
             return row
@@ -96,7 +96,8 @@ def diagnose(stored: Stored, mark: str, header: list[str], headless: bool) -> No
                 if len(record) != len(header):
                     at = row if headless else row - 1
                     raise DataError(
-                        f"has {len(record)} fields where the header has {len(header)}", file=stored.name, row=at,
+                        f"has {len(record)} fields where the header has {len(header)}", file=stored.name,
+                        row=at,
                         remedy="put fields that hold a separator, quote or line break in double quotes",
                     )  # fmt: skip
     except csv.Error as error:

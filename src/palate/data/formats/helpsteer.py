@@ -87,7 +87,8 @@ def read_preference(batch: Batch) -> pa.Table:
     )
     batch.fail(
         (strength.abs() > 3) | (strength != strength.round()), "strength",
-        "{value} is not a whole number from -3 to 3", "give the strength of preference, negative for response 1",
+        "{value} is not a whole number from -3 to 3",
+        "give the strength of preference, negative for response 1",
     )  # fmt: skip
     values = strength.to_numpy()
     code = np.where(values < 0, 0, np.where(values > 0, 1, 2))
@@ -116,10 +117,12 @@ FORMATS = (
         detect, read, required=("prompt", "response"),
     ),
     Format(
-        "helpsteer-preference", "HelpSteer2-Preference and HelpSteer3: two responses and a strength from -3 to 3",
+        "helpsteer-preference",
+        "HelpSteer2-Preference and HelpSteer3: two responses and a strength from -3 to 3",
         {
             "prompt": ("prompt", "context"), "response_1": ("response_1", "response1"),
-            "response_2": ("response_2", "response2"), "strength": ("preference_strength", "overall_preference"),
+            "response_2": ("response_2", "response2"),
+            "strength": ("preference_strength", "overall_preference"),
             **{name: (name,) for name in REASONS},
         },
         detect_preference, read_preference, required=("prompt", "response_1", "response_2", "strength"),

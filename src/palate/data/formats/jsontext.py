@@ -50,7 +50,10 @@ def parse_lines(block: bytes, name: str, first_row: int) -> pl.DataFrame:
         frame = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         _diagnose(block, name, first_row)
-        raise DataError(f"cannot be read as JSON Lines ({str(error)[:200]})", file=name) from None
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(
+            f"cannot be read as JSON Lines ({reason})", file=name, remedy="give one type for each field"
+        ) from None
     if not frame.width:
         raise DataError(
             "holds only empty objects", file=name, remedy="give a file with at least one judgment"
@@ -121,7 +124,7 @@ def _depth(block: bytes) -> int:
     level = np.cumsum(step[marks], dtype=np.int64)
     if not len(level):
         return 0
-    # Texts with unbalanced brackets shift the level, so depth is measured against the level its line began at.
+    # Texts with unbalanced brackets shift the level, so depth is measured from where its line began.
     line_of = np.searchsorted(np.flatnonzero(data == 0x0A), marks)
     starts = np.flatnonzero(np.diff(line_of, prepend=-1))
     before = np.concatenate([[0], level])[starts]
@@ -175,6 +178,8 @@ def _loads(text: bytes, name: str, row: int | None) -> Any:
 
     try:
         return json.loads(text.decode("utf-8"), parse_constant=constant)
+    except DataError:
+        raise
     except UnicodeDecodeError as error:
         raise DataError(
             f"is not UTF-8 text (byte {text[error.start]:#04x})", file=name, row=row,
@@ -201,7 +206,8 @@ def _type(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true or false"
-    return {dict: "an object", list: "a list", str: "text"}.get(type(value), "a number")
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
+    return names.get(type(value), "a number")
 
 
 def checked_depth(text: str | None) -> None:

@@ -50,13 +50,16 @@ def _nested(batch: Batch, name: str) -> pa.Array:
     if name == "scores":
         valid = fitted.is_valid()
         lengths = pc.fill_null(pc.list_value_length(fitted), 0).to_numpy(zero_copy_only=False)
-        whole = list_array(np.concatenate([[0], np.cumsum(lengths)]), pc.fill_null(fitted.flatten(), float("nan")))
+        whole = list_array(
+            np.concatenate([[0], np.cumsum(lengths)]), pc.fill_null(fitted.flatten(), float("nan"))
+        )
         return pc.if_else(valid, whole, pa.scalar(None, kind))
     return fitted
 
 
 def _fit(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """An array as JSON gives it, as one of a type of the record; numbers and texts do not turn into each other."""
+    """An array as JSON gives it, as one of a type of the record; numbers and texts do not turn into each
+    other."""
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), kind)
     if pa.types.is_list(kind) or pa.types.is_map(kind):
@@ -74,7 +77,11 @@ def _fit(array: pa.Array, kind: pa.DataType) -> pa.Array:
             raise pa.ArrowTypeError("not an object")
         parts = [_fit(pc.struct_field(array, field.name), field.type) for field in kind]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=array.is_null())
-    if _is_text(array.type) != _is_text(kind) or pa.types.is_boolean(array.type) or pa.types.is_nested(array.type):
+    if (
+        _is_text(array.type) != _is_text(kind)
+        or pa.types.is_boolean(array.type)
+        or pa.types.is_nested(array.type)
+    ):
         raise pa.ArrowTypeError("another type")
     return array.cast(kind)
 

@@ -1,4 +1,5 @@
-"""`write`: judgments to a file of any format, whole or not at all, and never less than was there without a word."""
+"""`write`: judgments to a file of any format, whole or not at all, and never less than was there without a
+word."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from palate.data.formats import preflib, registry, source, writing
 from palate.data.formats.batch import Batch, Context
 from palate.data.formats.registry import Format
-from palate.data.table import PreferenceData, normalise
+from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.runs import atomic_write
 
@@ -26,15 +27,18 @@ KINDS = ("csv", "jsonl", "json", "parquet", "arrow")
 def write(
     data: PreferenceData, path: str | Path, format: str | None = None, *, lossy: bool = False, **options: Any
 ) -> None:
-    """Write judgments to a file; how it is stored follows from its name, compressed if that ends in .gz or .zst.
+    """Write judgments to a file; how it is stored follows from its name, compressed if that ends in .gz or
+    .zst.
 
     Args:
         data: the judgments.
-        path: .csv, .tsv, .jsonl, .json, .parquet, .arrow/.feather, or .soc/.soi/.toc/.toi/.cat; ``"-"`` writes JSON
+        path: .csv, .tsv, .jsonl, .json, .parquet, .arrow/.feather, or .soc/.soi/.toc/.toi/.cat; ``"-"``
+            writes JSON
             Lines to standard output. The file is written whole or not at all.
         format: name of a format that can be written (see `formats`); by default PrefLib for its endings and
             Palate's own columns for .jsonl, .json, .parquet and .arrow.
-        lossy: write what the format can hold. By default the rows are read back before they are written, and what
+        lossy: write what the format can hold. By default the rows are read back before they are written,
+            and what
             would be lost is an error.
         **options: of the format (`conversational` for trl and kto, `kind` for preflib).
 
@@ -53,7 +57,7 @@ def write(
             out.write(content)
         return
     if chosen.name == "palate" and kind in ("parquet", "arrow"):
-        table = normalise(data.table)
+        table = PreferenceData(data.table).table.unify_dictionaries()
     elif chosen.write is None:
         raise ConfigError(f"the format {chosen.name} is only read; write one of: {', '.join(_writable())}")
     elif chosen.name == "palate" and kind == "csv":
@@ -120,7 +124,8 @@ def _rows(
             back = format.read(Batch(frame, 0, Context(str(path)), format))
         except DataError as error:
             raise DataError(
-                f"cannot be written as {format.name}: {error.problem}", file=path, row=error.row, field=error.field,
+                f"cannot be written as {format.name}: {error.problem}", file=path,
+                row=error.row, field=error.field,
                 remedy="correct it, or choose another format",
             ) from None  # fmt: skip
         lost = writing.differences(data.table, PreferenceData(back).table)
@@ -157,7 +162,7 @@ def _target(path: str | Path) -> AbstractContextManager[IO[bytes]]:
     return nullcontext(sys.stdout.buffer) if str(path) == "-" else atomic_write(path, "wb")
 
 
-def _compressed(file: IO[bytes], compression: str | None) -> AbstractContextManager[Any]:
+def _compressed(file: IO[bytes], compression: str | None) -> Any:
     if compression == "gzip":
         # No name and no time in the header: equal data gives equal files.
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6)

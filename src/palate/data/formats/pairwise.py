@@ -22,7 +22,8 @@ TRL = {
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "margin": ("margin",),
-    "chosen_model": ("chosen_model",), "rejected_model": ("rejected_model",), "chosen_index": ("chosen_index",),
+    "chosen_model": ("chosen_model",), "rejected_model": ("rejected_model",),
+    "chosen_index": ("chosen_index",),
 }  # fmt: skip
 KTO = {"prompt": ("prompt",), "completion": ("completion",), "label": ("label",), "model": ("model",)}
 LABELS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
@@ -44,8 +45,10 @@ def detect_reward_bench(columns: Mapping[str, pl.DataType], sample: pl.DataFrame
 def read_trl(batch: Batch) -> pa.Table:
     """Pairs, chosen first (`chosen_index` says where it was shown, if it is known).
 
-    Without a prompt column the prompt is what chosen and rejected share: whole turns of conversations; of texts the
-    common beginning up to the last white space. `score_chosen` and `score_rejected` become the scores; a `margin`
+    Without a prompt column the prompt is what chosen and rejected share: whole turns of conversations; of
+    texts the
+    common beginning up to the last white space. `score_chosen` and `score_rejected` become the scores; a
+    `margin`
     alone becomes the scores [margin, 0], so that the difference of scores is the margin.
     """
     columns = _conversations(batch) if _is_chat(batch, "chosen") else _texts(batch)
@@ -63,7 +66,7 @@ def read_trl(batch: Batch) -> pa.Table:
         for name in columns.keys() & {"responses", "response_messages", "items"}:
             columns[name] = _flip(columns[name], flip)
     columns["scores"] = list_array(np.arange(0, 2 * batch.height + 1, 2), pa.array(scores.ravel()))
-    return batch.table(columns, **defaults)
+    return batch.table(columns, protocol=defaults["protocol"], scale=defaults["scale"])
 
 
 def _flip(column: pl.Series | pa.Array, flip: pa.Array) -> pa.Array:
@@ -157,7 +160,8 @@ def _scores(batch: Batch) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[s
 
 
 def write_trl(data: PreferenceData, *, conversational: bool = False) -> writing.Rows:
-    """Rows of prompt, chosen, rejected; lists of messages where `conversational` or a prompt or response needs it."""
+    """Rows of prompt, chosen, rejected; lists of messages where `conversational` or a prompt or response
+    needs it."""
     pairs = (writing.lengths(data) == 2) & writing.given(data, "responses")
     scores = data.mask(pairs).scores.reshape(-1, 2)
     decided = (scores[:, 0] > scores[:, 1]) | (scores[:, 0] < scores[:, 1])
@@ -188,7 +192,7 @@ def write_trl(data: PreferenceData, *, conversational: bool = False) -> writing.
         else:
             columns |= {"score_chosen": pa.array(high), "score_rejected": pa.array(low)}
             defaults = {"protocol": "rating", "scale": "interval"}
-    columns |= writing.common(data, **defaults)
+    columns |= writing.common(data, protocol=defaults["protocol"], scale=defaults["scale"])
     return writing.Rows(pa.table(columns), kept, "without a better of two responses")
 
 
@@ -240,7 +244,8 @@ CHAT_OPTION = frozenset({"conversational"})
 
 FORMATS = (
     Format(
-        "trl", "TRL / Hugging Face pairs: prompt, chosen, rejected (text or messages)", TRL, detect_trl, read_trl,
+        "trl",
+        "TRL / Hugging Face pairs: prompt, chosen, rejected (text or messages)", TRL, detect_trl, read_trl,
         required=("chosen", "rejected"), write=write_trl, write_options=CHAT_OPTION,
     ),
     Format(

@@ -1,4 +1,5 @@
-"""PrefLib profiles: strict and tied, complete and incomplete orders (soc, soi, toc, toi), and categories (cat)."""
+"""PrefLib profiles: strict and tied, complete and incomplete orders (soc, soi, toc, toi), and categories
+(cat)."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ _BALLOT = r"^\s*[0-9]+\s*:\s*((\{[0-9,\s]*\}|[0-9]+)(\s*,\s*(\{[0-9,\s]*\}|[0-9]
 
 
 def parse(stored: Stored, context: Context) -> pa.Table:
-    """Judgments of a profile, one per distinct ballot with its count as weight (``expand=True`` repeats it instead).
+    """Judgments of a profile, one per distinct ballot with its count as weight (``expand=True`` repeats it
+    instead).
 
-    Items are listed best first with scores minus their place; items tied in braces share a place, items a ballot
+    Items are listed best first with scores minus their place; items tied in braces share a place, items a
+    ballot
     does not list are not judged. Categories (`cat`) give the number of categories below: [1, 0] for approval.
     """
     with text_lines(stored) as file:
@@ -90,7 +93,8 @@ def _header(lines: list[str], context: Context) -> tuple[dict[str, str], dict[in
             categories[int(number)] = value
     if not names:
         raise context.error(
-            "names no alternatives", "give lines such as '# ALTERNATIVE NAME 1: tea' (PrefLib's format since 2022)",
+            "names no alternatives",
+            "give lines such as '# ALTERNATIVE NAME 1: tea' (PrefLib's format since 2022)",
             field="ALTERNATIVE NAME",
         )  # fmt: skip
     repeated = (
@@ -103,7 +107,8 @@ def _header(lines: list[str], context: Context) -> tuple[dict[str, str], dict[in
     given = head.get("NUMBER ALTERNATIVES", str(len(names)))
     if given != str(len(names)):
         raise context.error(
-            f"{len(names)} alternatives are named, not {given}", "the file is cut off, or its header is wrong",
+            f"{len(names)} alternatives are named, not {given}",
+            "the file is cut off, or its header is wrong",
             field="NUMBER ALTERNATIVES",
         )  # fmt: skip
     return head, names, [categories[number] for number in sorted(categories)]
@@ -185,7 +190,8 @@ def render(data: PreferenceData, kind: str | None = None) -> tuple[bytes, np.nda
     """A profile's text, the judgments it has (a mask) and why others have no place in it.
 
     Args:
-        data: judgments of items, each listed best first; equal scores are ties. Alternatives are numbered in the
+        data: judgments of items, each listed best first; equal scores are ties. Alternatives are numbered
+            in the
             order in which they first occur.
         kind: soc, soi, toc, toi or cat; what the data needs by default.
     """
@@ -270,6 +276,7 @@ def _about(data: PreferenceData) -> dict[str, Any]:
 FORMATS = (
     Format(
         "preflib", "PrefLib profiles: .soc, .soi, .toc, .toi, .cat", options=frozenset({"expand"}),
-        suffixes=tuple(f".{kind}" for kind in KINDS), parse=parse, render=render, write_options=frozenset({"kind"}),
+        suffixes=tuple(f".{kind}" for kind in KINDS), parse=parse, render=render,
+        write_options=frozenset({"kind"}),
     ),
 )  # fmt: skip

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from palate.data.table import PreferenceData
 
 FIELDS = {
-    "prompt": ("prompt",), "responses": ("responses",), "items": ("items", "models"), "rank": ("rank", "ranks", "ranking"),
+    "prompt": ("prompt",), "responses": ("responses",), "items": ("items", "models"),
+    "rank": ("rank", "ranks", "ranking"),
 }  # fmt: skip
 
 

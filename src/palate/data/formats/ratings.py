@@ -41,7 +41,8 @@ def detect_interactions(columns: Mapping[str, pl.DataType], sample: pl.DataFrame
 
 
 def read_long(batch: Batch) -> pa.Table:
-    """One rating a row; ``range=(low, high)`` checks it, ``higher_is_better=False`` turns its sign (penalties)."""
+    """One rating a row; ``range=(low, high)`` checks it, ``higher_is_better=False`` turns its sign
+    (penalties)."""
     columns = _rated(batch)
     values = batch.number("rating", labels=True)
     _check_range(batch, values, "rating")
@@ -83,7 +84,8 @@ def _check_range(batch: Batch, values: pl.Series, name: str) -> None:
 
 
 def read_interactions(batch: Batch) -> pa.Table:
-    """What users did with items: scores [1], or [value] where there is a value; who did not act is not in the data."""
+    """What users did with items: scores [1], or [value] where there is a value; who did not act is not in
+    the data."""
     columns = {"items": list_array(np.arange(batch.height + 1), batch.text("item", empty=False).to_arrow())}
     batch.text("annotator", empty=False)
     values = batch.number("value") if batch.has("value") else pl.Series(np.ones(batch.height))
@@ -94,9 +96,12 @@ def read_interactions(batch: Batch) -> pa.Table:
 def read_wide(batch: Batch) -> pa.Table:
     """A table with a rating in each cell; an empty cell is not judged.
 
-    ``columns_are="item"``: a row is an annotator who rates the columns (one judgment over k items). Otherwise a row
-    is an item, and each cell a judgment by the column's annotator or on the column's aspect. The first column names
-    the row, unless ``columns={"item": ...}`` (or "annotator") says another. Columns without any number are metadata.
+    ``columns_are="item"``: a row is an annotator who rates the columns (one judgment over k items).
+    Otherwise a row
+    is an item, and each cell a judgment by the column's annotator or on the column's aspect. The first
+    column names
+    the row, unless ``columns={"item": ...}`` (or "annotator") says another. Columns without any number are
+    metadata.
     """
     kind = batch.option("columns_are")
     if kind not in KINDS:
@@ -181,16 +186,19 @@ def write_long(data: PreferenceData) -> writing.Rows:
 
 FORMATS = (
     Format(
-        "ratings", "long rating tables: annotator, item (or prompt, response), rating", LONG, detect_long, read_long,
-        required=("rating",), options=frozenset({"range", "higher_is_better"}), common=COMMON, write=write_long,
+        "ratings",
+        "long rating tables: annotator, item (or prompt, response), rating", LONG, detect_long, read_long,
+        required=("rating",), options=frozenset({"range", "higher_is_better"}),
+        common=COMMON, write=write_long,
     ),
     Format(
         "ratings-wide", "wide rating tables: one rating a cell (needs columns_are=)", {"item": ()},
         read=read_wide, options=frozenset({"range", "columns_are"}),
-        common={name: () for name in EVERY},
+        common=dict.fromkeys(EVERY, ()),
     ),
     Format(
-        "interactions", "implicit interactions: user, item, optional value and time", SIGNALS, detect_interactions,
+        "interactions",
+        "implicit interactions: user, item, optional value and time", SIGNALS, detect_interactions,
         read_interactions, required=("item", "annotator"), common=COMMON,
     ),
 )  # fmt: skip

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from palate.data.formats.batch import Batch
-    from palate.data.table import PreferenceData
 
 COMMON: dict[str, tuple[str, ...]] = {
     "id": ("judgment_id",),
@@ -49,7 +48,9 @@ class Format:
         write: from data to the rows of a file; None where the format is only read.
         write_options: names of the options `write` takes.
         suffixes: endings of a file that say this format by themselves.
-        parse: for formats that are no tables: from a file's text to judgments.
+        parse: for formats that are no tables: from a stored file to judgments.
+        render: for formats that are no tables: from data to a file's bytes, which judgments it has, and
+            why not all.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Format:
     write_options: frozenset[str] = frozenset()
     suffixes: tuple[str, ...] = ()
     parse: Callable[..., pa.Table] | None = None
-    render: Callable[..., bytes] | None = None
+    render: Callable[..., Any] | None = None
 
     def all_fields(self) -> dict[str, tuple[str, ...]]:
         """Own and common fields with the column names taken for them; own fields win."""

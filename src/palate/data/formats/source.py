@@ -1,4 +1,5 @@
-"""From a file of any kind to batches of rows as polars frames, with one clear error where that cannot be done."""
+"""From a file of any kind to batches of rows as polars frames, with one clear error where that cannot be
+done."""
 
 from __future__ import annotations
 

@@ -28,8 +28,10 @@ def detect(columns: Mapping[str, pl.DataType], sample: pl.DataFrame) -> float:
 def read(batch: Batch) -> pa.Table:
     """Pairs of transcripts, split at the last Assistant turn.
 
-    Where the two prompts differ, the pair is kept: the prompt is the turns both begin with, and each response is
-    the rest of its transcript (`response_messages`); ``differing_prompts="error"`` refuses such rows instead. Empty
+    Where the two prompts differ, the pair is kept: the prompt is the turns both begin with, and each
+    response is
+    the rest of its transcript (`response_messages`); ``differing_prompts="error"`` refuses such rows
+    instead. Empty
     answers are kept. Both are counted and reported.
     """
     differing = batch.option("differing_prompts", "keep")
@@ -61,7 +63,8 @@ def _turns(batch: Batch, name: str) -> Turns:
     texts = batch.text(name)
     batch.fail(
         ~texts.str.starts_with("\n\nHuman:") & ~texts.str.starts_with("\n\nAssistant:"), name,
-        "does not begin with a Human or Assistant turn", "give a transcript such as '\\n\\nHuman: ...\\n\\nAssistant: ...'",
+        "does not begin with a Human or Assistant turn",
+        "give a transcript such as '\\n\\nHuman: ...\\n\\nAssistant: ...'",
     )  # fmt: skip
     batch.fail(
         ~texts.str.contains("\n\nAssistant:", literal=True), name, "has no Assistant turn", "drop the row"
@@ -83,7 +86,8 @@ def _turns(batch: Batch, name: str) -> Turns:
 
 FORMATS = (
     Format(
-        "hh-rlhf", "HH-RLHF transcripts: chosen, rejected", {"chosen": ("chosen",), "rejected": ("rejected",)},
+        "hh-rlhf", "HH-RLHF transcripts: chosen, rejected",
+        {"chosen": ("chosen",), "rejected": ("rejected",)},
         detect, read, required=("chosen", "rejected"), options=frozenset({"differing_prompts"}),
     ),
 )  # fmt: skip

@@ -26,7 +26,8 @@ def read(batch: Batch) -> pa.Table:
     """One judgment per prompt and aspect over its k completions, and one for each of the two overall scores.
 
     Ratings are numbers as text; "N/A" is NaN. Rationales and critiques, one a completion, are in the metadata
-    (`rationales`), as are the other columns and the completions' other fields. A prompt without completions cannot
+    (`rationales`), as are the other columns and the completions' other fields. A prompt without
+    completions cannot
     be judged and is an error.
     """
     prompts = batch.text("instruction")

@@ -24,7 +24,8 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a format, from the judgments where `kept`; `reason` says which judgments have no place in it."""
+    """Rows of a format, from the judgments where `kept`; `reason` says which judgments have no place in
+    it."""
 
     table: pa.Table
     kept: Mask
@@ -54,7 +55,8 @@ def common(
     skip: tuple[str, ...] = (),
     **defaults: str,
 ) -> dict[str, pa.Array]:
-    """Columns of the common fields that the data has; a fixed-value column only where it is not the default."""
+    """Columns of the common fields that the data has; a fixed-value column only where it is not the
+    default."""
     names = names or {}
     found: dict[str, pa.Array] = {}
     for name, aliases in COMMON.items():
@@ -99,7 +101,7 @@ def add_number(metadata: pl.Series | None, name: str, values: npt.NDArray[np.flo
     return pl.select(pl.concat_str(pl.lit(f'{{"{name}":'), number, comma, rest, pl.lit("}"))).to_series()
 
 
-# -- conversations -------------------------------------------------------------------------------------------------
+# -- conversations -----------------------------------------------------------------------------------------
 
 
 def is_chat(data: PreferenceData) -> bool:
@@ -107,7 +109,8 @@ def is_chat(data: PreferenceData) -> bool:
 
 
 def prompt_turns(data: PreferenceData) -> Turns:
-    """Each prompt as turns: its messages, or one user turn with its text; no turn where there is no prompt."""
+    """Each prompt as turns: its messages, or one user turn with its text; no turn where there is no
+    prompt."""
     return _turns(data.column("messages"), data.column("prompt"), "user")
 
 
@@ -160,7 +163,7 @@ def joined(first: Turns, second: Turns) -> Turns:
     return Turns(roles, contents, offsets[:-1], offsets[1:])
 
 
-# -- what is lost --------------------------------------------------------------------------------------------------
+# -- what is lost ------------------------------------------------------------------------------------------
 
 
 def differences(before: pa.Table, after: pa.Table) -> list[str]:
