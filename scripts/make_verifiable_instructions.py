@@ -2,7 +2,7 @@
 
 Prompts are drawn from templates; a small language model answers them under six settings ("systems"); the
 constraint checker of `palate.judges` scores each answer. Answers are kept batch by batch in a work folder, so
-that an interrupted run goes on where it stopped and gives the same set.
+that an interrupted run goes on where it stopped.
 
     python scripts/make_verifiable_instructions.py --model MODEL --work WORK_FOLDER
 """
@@ -10,10 +10,12 @@ that an interrupted run goes on where it stopped and gives the same set.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,7 @@ class System:
     """A setting under which the model answers: how it is asked and how its tokens are drawn."""
 
     name: str
+    about: str
     messages: Callable[[Instruction], list[dict[str, str]]]
     temperature: float = 0.0
 
@@ -88,12 +91,22 @@ def _restated(instruction: Instruction) -> list[dict[str, str]]:
 
 
 SYSTEMS = (
-    System("greedy", lambda i: _user(i.prompt)),
-    System("sampled", lambda i: _user(i.prompt), temperature=0.7),
-    System("hot", lambda i: _user(i.prompt), temperature=1.3),
-    System("careful", _careful),
-    System("restated", _restated, temperature=0.4),
-    System("unaware", lambda i: _user(i.task), temperature=0.7),
+    System("greedy", "the prompt, most likely token", lambda i: _user(i.prompt)),
+    System("sampled", "the prompt, temperature 0.7", lambda i: _user(i.prompt), temperature=0.7),
+    System("hot", "the prompt, temperature 1.3", lambda i: _user(i.prompt), temperature=1.3),
+    System("careful", "a system prompt to follow all rules and three examples, most likely token", _careful),
+    System(
+        "restated",
+        "the prompt with its rules repeated at the end, temperature 0.4",
+        _restated,
+        temperature=0.4,
+    ),
+    System(
+        "unaware",
+        "the task without the constraints, temperature 0.7",
+        lambda i: _user(i.task),
+        temperature=0.7,
+    ),
 )
 
 
@@ -193,39 +206,38 @@ def _some(random: np.random.Generator, values: list[str], most: int) -> list[str
 def answers(
     system: System, prompts: list[Instruction], model: Any, tokenizer: Any, seed: int, work: Path
 ) -> list[str]:
-    """One answer per instruction; finished batches are read from the work folder."""
+    """One answer per instruction; what the model was given before, to the letter, is read from the work
+    folder."""
     import torch
 
     texts = [
         tokenizer.apply_chat_template(system.messages(one), tokenize=False, add_generation_prompt=True)
         for one in prompts
     ]
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    folder = work / system.name
     found: dict[str, str] = {}
+    for file in folder.glob("*.json"):
+        found |= json.loads(file.read_text("utf-8"))
+    missing = sorted((text for text in texts if text not in found), key=len)
     with progress(system.name, len(texts)) as bar:
-        for number, batch in enumerate(order[i : i + BATCH] for i in range(0, len(order), BATCH)):
-            ids = [prompts[i].prompt_id for i in batch]
-            file = work / f"{system.name}-{number:03d}.json"
-            if file.exists():
-                found |= json.loads(file.read_text("utf-8"))
-                bar.advance(len(batch))
-                continue
-            inputs = tokenizer(
-                [texts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False
-            )
-            torch.manual_seed(int(generator(seed, system.name, number).integers(2**31)))
+        bar.advance(len(texts) - len(missing))
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            key = hashlib.sha256("\0".join(batch).encode()).hexdigest()[:16]
+            inputs = tokenizer(batch, return_tensors="pt", padding=True, add_special_tokens=False)
+            torch.manual_seed(int(generator(seed, system.name, key).integers(2**31)))
             options: dict[str, Any] = {"do_sample": False}
             if system.temperature:
                 options = {"do_sample": True, "temperature": system.temperature, "top_p": 0.95, "top_k": 0}
             with torch.inference_mode():
                 out = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, **options)
             made = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            done = {one: text.strip() for one, text in zip(ids, made, strict=True)}
-            with atomic_write(file) as handle:
+            done = {text: answer.strip() for text, answer in zip(batch, made, strict=True)}
+            with atomic_write(folder / f"{key}.json") as handle:
                 handle.write(to_json(done))
             found |= done
             bar.advance(len(batch))
-    return [found[one.prompt_id] for one in prompts]
+    return [found[text] for text in texts]
 
 
 def load(model: str) -> tuple[Any, Any]:
@@ -346,10 +358,37 @@ def write(folder: Path, made: dict[str, Any], prompts: list[Instruction], settin
     data = PreferenceData.from_columns(made)
     with atomic_write(folder / "verifiable-instructions.parquet", "wb") as file:
         pq.write_table(data.table, file, compression="zstd", compression_level=19)
-    text = to_json(summary(made, prompts, settings))
+    found = summary(made, prompts, settings)
     with atomic_write(folder / "verifiable-instructions.json") as file:
-        file.write(text + "\n")
-    print(text)
+        file.write(to_json(found) + "\n")
+    with atomic_write(folder / "README.md") as file:
+        file.write(readme(found))
+    print(to_json(found))
+
+
+def readme(found: dict[str, Any]) -> str:
+    table = "\n".join(
+        f"| `{system.name}` | {system.about} | {found['score'][system.name]:.3f} "
+        f"| {found['all_satisfied'][system.name]:.1%} | {found['mean_characters'][system.name]:.0f} |"
+        for system in SYSTEMS
+    )
+    kinds = "\n".join(
+        f"| `{kind}` | {counts['checked']} | {counts['satisfied']:.1%} |"
+        for kind, counts in found["kinds"].items()
+    )
+    template = Template((Path(__file__).parent / "verifiable_readme.md").read_text("utf-8"))
+    return template.substitute(
+        table=table,
+        kinds=kinds,
+        prompts=found["prompts"],
+        systems=found["systems"],
+        responses=found["responses"],
+        pairs=found["pairs_with_different_scores"],
+        difference=f"{found['prompts_with_a_difference']:.0%}",
+        shorter=f"{found['shorter_is_better']:.0%}",
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=found["settings"]["seed"],
+    )
 
 
 if __name__ == "__main__":

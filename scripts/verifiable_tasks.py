@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def _list(text: str) -> list[str]:
-    return [entry.strip() for entry in text.replace("\n", " ").split(";") if entry.strip()]
+    return [" ".join(entry.split()) for entry in text.split(";")]
 
 
 CONCEPTS = _list("""photosynthesis; gravity; inflation; the water cycle; electricity; a solar eclipse;

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from palate.errors import ConfigError, PalateWarning
-from palate.judges import RUBRICS, LLMJudge
+from palate.judges import RUBRICS, LLMJudge, LLMRater
 from palate.judges.answers import Answers, LocalAnswers
 from palate.judges.llm import COMPARE_OPENING, RATE_OPENING, fence
 
@@ -85,7 +85,7 @@ def test_batches_pad_without_changing_the_answer(lm):
 
 @pytest.mark.models
 def test_a_rating_is_an_expectation_between_one_and_five(lm):
-    scores = LLMJudge(lm).score(PROMPTS, [[good, bad] for good, bad in zip(GOOD, BAD, strict=True)])
+    scores = LLMRater(lm).score(PROMPTS, [[good, bad] for good, bad in zip(GOOD, BAD, strict=True)])
     assert scores.scores.shape == (3, 2)
     assert ((scores.scores >= 1) & (scores.scores <= 5)).all()
     assert ((scores.confidence > 0.2) & (scores.confidence <= 1)).all()
@@ -97,7 +97,7 @@ def test_a_rating_is_an_expectation_between_one_and_five(lm):
 @pytest.mark.models
 def test_an_answer_below_the_floor_is_missing(lm):
     assert np.isnan(LLMJudge(lm, floor=1.0).compare(PROMPTS, GOOD, BAD).probability).all()
-    assert np.isnan(LLMJudge(lm, floor=1.0).score(PROMPTS, GOOD).scores).all()
+    assert np.isnan(LLMRater(lm, floor=1.0).score(PROMPTS, GOOD).scores).all()
 
 
 @pytest.mark.models
@@ -141,7 +141,7 @@ def test_half_of_a_tie_counts_for_each_side():
 
 
 def test_the_rating_is_the_mean_of_what_was_answered():
-    scores = LLMJudge(Told([0.1, 0, 0, 0, 0.3])).score(["p"], ["a"])
+    scores = LLMRater(Told([0.1, 0, 0, 0, 0.3])).score(["p"], ["a"])
     assert scores.scores[0] == pytest.approx(4)
     assert scores.confidence[0] == pytest.approx(0.75)
 
@@ -158,7 +158,7 @@ def test_nothing_to_judge_asks_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert LLMJudge(Told([0.5, 0.5])).compare([], [], []).probability.shape == (0,)
-        assert LLMJudge(Told([0.5, 0.5])).score([], []).scores.shape == (0,)
+        assert LLMRater(Told([0.2] * 5)).score([], []).scores.shape == (0,)
 
 
 def test_the_question_holds_rubric_request_and_responses_between_fences():
@@ -172,7 +172,7 @@ def test_the_question_holds_rubric_request_and_responses_between_fences():
     assert first.index("====== {a}") < first.index("Response B") < second.index("====== {a}")
     assert "{prompt} {x}" in first
     assert told.openings == [COMPARE_OPENING, COMPARE_OPENING]
-    LLMJudge(told := Told([0.2] * 5)).score(["p"], ["r"])
+    LLMRater(told := Told([0.2] * 5)).score(["p"], ["r"])
     assert RUBRICS["helpfulness"] in told.questions[0]
     assert told.openings == [RATE_OPENING]
 
@@ -188,12 +188,20 @@ def test_a_fence_occurs_in_no_text():
     [
         ({"rubric": "helpfullness"}, "did you mean 'helpfulness'"),
         ({"floor": 1.5}, "the floor is a probability"),
-        ({"compare_template": "{prompt} {a}"}, r"compare_template lacks the field \{b\}"),
-        ({"compare_template": "{prompt} {a} {b} {c}"}, "unknown field in compare_template 'c'"),
-        ({"compare_template": "{prompt.__class__} {a} {b}"}, "unknown field in compare_template"),
-        ({"rate_template": "{prompt} {response"}, "rate_template is not a format string"),
+        ({"template": "{prompt} {a}"}, r"template lacks the field \{b\}"),
+        ({"template": "{prompt} {a} {b} {c}"}, "unknown field in the judge's template 'c'"),
+        ({"template": "{prompt.__class__} {a} {b}"}, "unknown field in the judge's template"),
+        ({"template": "{prompt} {a} {b"}, "template is not a format string"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(options, message):
     with pytest.raises(ConfigError, match=message):
         LLMJudge(Told([0.5, 0.5]), **options)
+
+
+@pytest.mark.models
+def test_a_comparing_judge_scores_a_group_by_mean_probability_to_win(lm):
+    judge = LLMJudge(lm)
+    scores = judge.score(PROMPTS[:1], [[GOOD[0], BAD[0]]]).scores
+    win = judge.compare(PROMPTS[:1], GOOD[:1], BAD[:1]).probability[0]
+    np.testing.assert_allclose(scores, [[win, 1 - win]])

@@ -11,14 +11,14 @@ from palate.judges.constraints import Constraint, check, describe, parse_constra
 from palate.judges.length import LengthJudge
 
 # Language models load only when a judge needs one.
-_LAZY = {"LLMJudge": "palate.judges.llm", "RUBRICS": "palate.judges.llm"}
+_LAZY = dict.fromkeys(("LLMJudge", "LLMRater", "RUBRICS"), "palate.judges.llm")
 
 if TYPE_CHECKING:
-    from palate.judges.llm import RUBRICS, LLMJudge
+    from palate.judges.llm import RUBRICS, LLMJudge, LLMRater
 
 __all__ = [
-    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "Judge", "LLMJudge", "LengthJudge", "Scores",
-    "check", "constraints_of", "describe", "parse_constraints",
+    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "Judge", "LLMJudge", "LLMRater", "LengthJudge",
+    "Scores", "check", "constraints_of", "describe", "parse_constraints",
 ]  # fmt: skip
 
 

@@ -76,51 +76,26 @@ RATINGS = ("1", "2", "3", "4", "5")
 
 
 @dataclass
-class LLMJudge(Judge):
-    """Reads the verdict from the probabilities of a language model's answer, without sampling.
-
-    `compare` asks which response is better and takes P(A) / (P(A) + P(B)), with half of P(C) for each where
-    `ties` are allowed; the base class asks both orders and reports both. `score` asks for a rating from 1 to
-    5 and takes its expectation; its confidence is the share of the most likely rating. Where the allowed
-    answers together have less than `floor` of the model's probability, the model did not answer: the verdict
-    is missing (NaN), never a default. A question that does not fit the model's window is not cut: it is
-    missing too, and a `PalateWarning` counts them. The trace keeps the probability of each answer and the
-    number of tokens.
-
-    Request and responses stand between fence lines that occur in none of them, and control tokens inside them
-    are read as text. So a text cannot pretend to be the judge's instructions by closing its fence or its
-    turn; it can still talk the model round with ordinary words, which no formatting prevents. Measure it
-    (attack strings as responses) before you trust a judge with texts written to win.
-
-    Attributes:
-        lm: what answers: a packaged name, hub id or folder, a loaded `palate.models.CausalLM`, or any
-            `Answerer`.
-        rubric: a name in `RUBRICS`, or the text of a rubric.
-        ties: whether the judge may call two responses equal (answer C).
-        floor: least total probability of the allowed answers that counts as an answer.
-        compare_template, rate_template: the question, with the fields of `COMPARE` and of `RATE`.
-        batch_tokens, max_tokens: see `LocalAnswers`.
-    """
+class _Asking(Judge):
+    """What the judges of this module share: the model, the rubric, and when an answer counts."""
 
     lm: str | CausalLM | Answerer = "smollm2-135m-instruct"
     rubric: str = "helpfulness"
-    ties: bool = False
+    name: str = field(default="llm", kw_only=True)
+    template: str = field(default="", repr=False)
     floor: float = 0.05
-    compare_template: str = field(default=COMPARE, repr=False)
-    rate_template: str = field(default=RATE, repr=False)
     batch_tokens: int = 8192
     max_tokens: int | None = None
-    name: str = field(default="llm", kw_only=True)
     kind: ClassVar[str] = "model"
-    native: ClassVar[frozenset[str]] = frozenset({"compare", "score"})
+    default: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if self.rubric not in RUBRICS and " " not in self.rubric.strip():
             raise unknown("rubric", self.rubric, RUBRICS)
         if not 0.0 <= self.floor <= 1.0:
             raise ConfigError(f"the floor is a probability between 0 and 1; got {self.floor}")
-        _check_template(self.compare_template, "compare_template", COMPARE)
-        _check_template(self.rate_template, "rate_template", RATE)
+        self.template = self.template or self.default
+        _check_template(self.template, self.default)
         self._answers: Answerer | None = None
 
     @property
@@ -139,30 +114,9 @@ class LLMJudge(Judge):
                 )
         return self._answers
 
-    def _compare(self, prompts: list[str], a: list[str], b: list[str], **options: Any) -> Comparison:
-        labels = ("A", "B", "C") if self.ties else ("A", "B")
-        choices = "Answer A, B, or C if they are equally good." if self.ties else "Answer A or B."
-        questions = [
-            self._question(self.compare_template, {"prompt": prompt, "a": x, "b": y}, choices=choices)
-            for prompt, x, y in zip(prompts, a, b, strict=True)
-        ]
-        result, mass = self._ask(questions, labels, COMPARE_OPENING)
-        wins = result.probability[:, 0] + (result.probability[:, 2] / 2 if self.ties else 0.0)
-        return Comparison(_divide(wins, mass), trace=_trace(result, labels))
-
-    def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
-        questions = [
-            self._question(self.rate_template, {"prompt": prompt, "response": response})
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
-        result, mass = self._ask(questions, RATINGS, RATE_OPENING)
-        expected = _divide(result.probability @ np.arange(1.0, len(RATINGS) + 1), mass)
-        confidence = _divide(result.probability.max(axis=1, initial=0.0), mass)
-        return Scores(expected, confidence, trace=_trace(result, RATINGS))
-
-    def _question(self, template: str, texts: dict[str, str], **values: str) -> str:
+    def _question(self, texts: dict[str, str], **values: str) -> str:
         rubric = RUBRICS.get(self.rubric, self.rubric)
-        return template.format(rubric=rubric, fence=fence((*texts.values(), rubric)), **texts, **values)
+        return self.template.format(rubric=rubric, fence=fence((*texts.values(), rubric)), **texts, **values)
 
     def _ask(
         self, questions: list[str], labels: Sequence[str], opening: str
@@ -179,6 +133,72 @@ class LLMJudge(Judge):
             )  # fmt: skip
         mass = result.probability.sum(axis=1)
         return result, np.where(mass >= self.floor, mass, np.nan)
+
+
+@dataclass
+class LLMJudge(_Asking):
+    """Compares two responses by the probabilities of a language model's answer, without sampling.
+
+    The verdict is P(A) / (P(A) + P(B)), with half of P(C) for each side where `ties` are allowed; both orders
+    are asked and reported. Where the allowed answers together have less than `floor` of the model's
+    probability, the
+    model did not answer: the verdict is missing (NaN), never a default. A question that does not fit the
+    model's
+    window is not cut: it is missing too, and a `PalateWarning` counts them. The trace keeps the probability
+    of each answer and the number of tokens.
+
+    Request and responses stand between fence lines that occur in none of them, and control tokens inside them
+    are read as text. So a text cannot pretend to be the judge's instructions by closing its fence or its
+    turn; it can still talk the model round with ordinary words, which no formatting prevents. Measure it
+    (attack strings as responses) before you trust a judge with texts written to win.
+
+    Attributes:
+        lm: what answers: a packaged name, hub id or folder, a loaded `palate.models.CausalLM`, or any
+            `Answerer`.
+        rubric: a name in `RUBRICS`, or the text of a rubric.
+        template: the question, with the fields of `COMPARE`, which is the default.
+        floor: least total probability of the allowed answers that counts as an answer.
+        batch_tokens, max_tokens: see `LocalAnswers`.
+        ties: whether the judge may call two responses equal (answer C).
+    """
+
+    ties: bool = False
+    native: ClassVar[frozenset[str]] = frozenset({"compare"})
+    default: ClassVar[str] = COMPARE
+
+    def _compare(self, prompts: list[str], a: list[str], b: list[str], **options: Any) -> Comparison:
+        labels = ("A", "B", "C") if self.ties else ("A", "B")
+        choices = "Answer A, B, or C if they are equally good." if self.ties else "Answer A or B."
+        questions = [
+            self._question({"prompt": prompt, "a": x, "b": y}, choices=choices)
+            for prompt, x, y in zip(prompts, a, b, strict=True)
+        ]
+        result, mass = self._ask(questions, labels, COMPARE_OPENING)
+        wins = result.probability[:, 0] + (result.probability[:, 2] / 2 if self.ties else 0.0)
+        return Comparison(_divide(wins, mass), trace=_trace(result, labels))
+
+
+@dataclass
+class LLMRater(_Asking):
+    """Rates one response from 1 to 5: the expectation of a language model's answer.
+
+    The confidence of a score is the share of its most likely rating. Missing answers, texts that are too
+    long, fences and attributes are those of `LLMJudge`; the template has the fields of `RATE`.
+    """
+
+    native: ClassVar[frozenset[str]] = frozenset({"score"})
+    order_matters: ClassVar[bool] = False
+    default: ClassVar[str] = RATE
+
+    def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
+        questions = [
+            self._question({"prompt": prompt, "response": response})
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        result, mass = self._ask(questions, RATINGS, RATE_OPENING)
+        expected = _divide(result.probability @ np.arange(1.0, len(RATINGS) + 1), mass)
+        confidence = _divide(result.probability.max(axis=1, initial=0.0), mass)
+        return Scores(expected, confidence, trace=_trace(result, RATINGS))
 
 
 def fence(texts: Iterable[str]) -> str:
@@ -198,16 +218,16 @@ def _trace(result: Answers, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _check_template(template: str, name: str, example: str) -> None:
+def _check_template(template: str, example: str) -> None:
     known = _fields(example)
     try:
         given = _fields(template)
     except ValueError as error:
-        raise ConfigError(f"{name} is not a format string: {error}") from None
+        raise ConfigError(f"the judge's template is not a format string: {error}") from None
     if extra := given - known:
-        raise unknown(f"field in {name}", sorted(extra)[0], known)
+        raise unknown("field in the judge's template", sorted(extra)[0], known)
     if missing := known - given - {"rubric", "fence", "choices"}:
-        raise ConfigError(f"{name} lacks the field {{{sorted(missing)[0]}}}")
+        raise ConfigError(f"the judge's template lacks the field {{{sorted(missing)[0]}}}")
 
 
 def _fields(template: str) -> set[str]:
