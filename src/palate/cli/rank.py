@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +20,6 @@ from palate.cli.common import (
     print_table,
 )
 from palate.cli.common import read as read_input
-from palate.runs import atomic_write
 
 
 @app.command()
@@ -44,13 +44,15 @@ def rank(
     Example: `palate rank votes.csv --plot board.html`
     """
     from palate.rank import rank as rank_judgments
+    from palate.report import Page
+    from palate.report.run_folder import add_leaderboard
 
     board = rank_judgments(
         read_input(file, format, column, label, read), method, **parameters(option, "--set")
     )
     if plot:
-        with atomic_write(plot) as out:
-            out.write(board.plot().to_html(include_plotlyjs=True))
+        page = Page(f"Leaderboard of {Path(file).name}")
+        add_leaderboard(page, board.to_json(), "Ratings").write(plot)
     if json:
         print_json(board.to_json())
         return
