@@ -10,7 +10,7 @@ All start from the same columns in memory, two of item names and one of winners,
 - `choix`: the floor, counting with NumPy, and its dense I-LSR, without intervals.
 
 Agreement is the largest difference of a natural-log strength from Palate's; for it the peers run to a
-tolerance of 1e-12. On a busy machine compare the CPU seconds; the load at the end of the run is in the result.
+tolerance of 1e-12. On a busy machine compare the CPU seconds; the load at the end is in the result.
 
 Run: python benchmarks/rank_bradley_terry.py [--sizes 100000 1000000] [--items 200] [--repeats 7]
 """
