@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.simulate import simulate_battles, simulate_ratings
-from palate.data.subsets import kfold
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, PalateWarning
 
@@ -200,7 +199,7 @@ def test_a_missing_time_is_named_by_its_row():
 @pytest.mark.parametrize("by", ["prompt", "annotator", "row"])
 def test_each_judgment_is_tested_once_and_folds_share_nothing(battles, by):
     seen = []
-    for train, test in kfold(battles, 5, by=by, seed=1):
+    for train, test in battles.kfold(5, by=by, seed=1):
         assert abs(len(test) - 400) < 80
         assert ids(train).isdisjoint(ids(test))
         assert len(train) + len(test) == len(battles)
@@ -214,6 +213,6 @@ def test_each_judgment_is_tested_once_and_folds_share_nothing(battles, by):
 
 def test_more_folds_than_groups_are_refused(battles):
     with pytest.raises(ConfigError, match="cannot make 31 folds by annotator of 30; give 2 to 30"):
-        kfold(battles, 31, by="annotator")
+        battles.kfold(31, by="annotator")
     with pytest.raises(ConfigError, match="unknown way to make folds 'time'"):
-        kfold(battles, 3, by="time")
+        battles.kfold(3, by="time")

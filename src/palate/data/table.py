@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,6 +17,8 @@ from palate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from palate.data.agreement import AgreementResult
 
 
 class PreferenceData:
@@ -264,6 +266,14 @@ class PreferenceData:
 
         return subsets.split(self, test, by=by, stratify=stratify, seed=seed)
 
+    def kfold(
+        self, k: int = 5, *, by: Literal["prompt", "annotator", "row"] = "prompt", seed: int = 0
+    ) -> Iterator[tuple[PreferenceData, PreferenceData]]:
+        """k train and test parts for cross-validation; see `palate.data.subsets.kfold`."""
+        from palate.data import subsets
+
+        return subsets.kfold(self, k, by=by, seed=seed)
+
     def fingerprint(self) -> str:
         """A hash of the content: equal for equal judgments however they are chunked or stored."""
         from palate.data.fingerprint import fingerprint
@@ -276,7 +286,7 @@ class PreferenceData:
 
         return describe(self)
 
-    def agreement(self, measure: str = "alpha", *, level: str = "nominal", **options: Any) -> Any:
+    def agreement(self, measure: str = "alpha", *, level: str = "nominal", **options: Any) -> AgreementResult:
         """How far annotators agree; see `palate.data.agreement.agreement`."""
         from palate.data.agreement import agreement
 
