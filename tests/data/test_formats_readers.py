@@ -1,5 +1,6 @@
 """What each format means in the judgment record, on small examples."""
 
+# ruff: noqa: E501 - a row of an example reads best on one line
 from __future__ import annotations
 
 import json

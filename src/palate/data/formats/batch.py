@@ -180,7 +180,6 @@ class Batch:
     def time(self, name: str = "time") -> pl.Series:
         """A field as UTC time: ISO 8601 text, a time column, or seconds (or milliseconds) since 1970."""
         raw = self.raw(name)
-        kind = pl.Datetime("us", "UTC")
         if isinstance(raw.dtype, pl.Datetime):
             micros = raw.dt.cast_time_unit("us")
             if raw.dtype.time_zone is None:
@@ -188,16 +187,16 @@ class Batch:
             return micros.dt.convert_time_zone("UTC")
         if raw.dtype == pl.Date:
             return raw.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        if raw.dtype.is_numeric():
+            values = _epoch(raw.cast(pl.Float64))
+            bad = raw.is_not_null() & values.is_null()
+            self.fail(bad, name, "{value} is not a time", "give seconds since 1970")
+            return values
         text = self.text(name, null=True).str.strip_chars()
         text = text.set(text == "", None)
-        numbers = text.cast(pl.Float64, strict=False)
-        numbers = numbers.set(numbers.is_nan() | numbers.is_infinite(), None)
-        size = numbers.abs()
-        factor = pl.select(
-            pl.when(size >= 1e14).then(1.0).when(size >= 1e11).then(1e3).otherwise(1e6)
-        ).to_series()
-        micros = (numbers * factor).round()
-        micros = micros.set(micros.abs() > 2.5e17, None)
+        seconds = _epoch(text.cast(pl.Float64, strict=False))
+        if seconds.null_count() == text.null_count():
+            return seconds
         iso = text.str.replace(r"[ T]", "T").str.replace(r"(T?UTC|Z|z)$", "+00:00")
         iso = pl.select(
             pl.when(iso.str.contains(r"^\d{4}-\d\d-\d\d$")).then(iso + "T00:00:00").otherwise(iso)
@@ -208,7 +207,7 @@ class Batch:
             .otherwise(iso + "+00:00")
         ).to_series()
         parsed = iso.str.strptime(pl.Datetime("us", "UTC"), "%Y-%m-%dT%H:%M:%S%.f%:z", strict=False)
-        values = pl.select(pl.coalesce(micros.cast(pl.Int64).cast(kind), parsed)).to_series()
+        values = pl.select(pl.coalesce(seconds, parsed)).to_series()
         self.fail(
             text.is_not_null() & values.is_null(), name, "{value} is not a time",
             "give ISO 8601 (2024-05-01T12:00:00Z) or seconds since 1970",
@@ -297,6 +296,15 @@ class Batch:
             .otherwise("{" + inner + "," + extra.str.strip_prefix("{"))
         )
         return joined.to_series()
+
+
+def _epoch(numbers: pl.Series) -> pl.Series:
+    """Seconds since 1970 as times; numbers too large for that are milliseconds or microseconds."""
+    size = numbers.abs()
+    factor = pl.when(size >= 1e14).then(1.0).when(size >= 1e11).then(1e3).otherwise(1e6)
+    micros = pl.select((numbers * factor).round()).to_series()
+    micros = micros.set(micros.is_nan() | (micros.abs() > 2.5e17), None)
+    return micros.cast(pl.Int64).cast(pl.Datetime("us", "UTC"))
 
 
 def encode_json(values: pl.Series) -> pl.Series:
