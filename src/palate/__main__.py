@@ -1,0 +1,5 @@
+"""`python -m palate`."""
+
+from palate.cli.app import run
+
+run()
