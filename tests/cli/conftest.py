@@ -64,8 +64,8 @@ def _ukp(shared: Path) -> PreferenceData:
 def _llmfao(shared: Path) -> PreferenceData:
     with gzip.open(shared / "llmfao/pairs-crowd.jsonl.gz", "rt", encoding="utf-8") as file:
         shown = {row["id"]: row for row in map(json.loads, file)}
-    votes = pl.read_csv(gzip.open(shared / "llmfao/gpt4-crowd-comparisons.csv.gz").read())
-    votes = votes.sample(300, seed=0)
+    packed = (shared / "llmfao/gpt4-crowd-comparisons.csv.gz").read_bytes()
+    votes = pl.read_csv(gzip.decompress(packed)).sample(300, seed=0)
     rows = list(votes.iter_rows(named=True))
     scores = {"left": [1.0, 0.0], "right": [0.0, 1.0], "tie": [1.0, 1.0]}
     return PreferenceData.from_columns(

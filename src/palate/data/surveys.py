@@ -43,7 +43,9 @@ def modechoice() -> PreferenceData:
         MissingDependency: statsmodels is not installed.
     """
     frame = _statsmodels("modechoice")
-    values = np.stack([np.asarray(frame[name], dtype=float) for name in ("ttme", "invc", "invt", "gc")], axis=1)
+    values = np.stack(
+        [np.asarray(frame[name], dtype=float) for name in ("ttme", "invc", "invt", "gc")], axis=1
+    )
     attributes = values.reshape(-1, 4, 4)
     constants = np.broadcast_to(np.eye(4)[:, :3], (len(attributes), 4, 3))
     scores = np.asarray(frame["choice"], dtype=float).reshape(-1, 4)
