@@ -9,7 +9,28 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = "say tell me about the a house tea cup red blue good bad day night yes no one two three".split()
+WORDS = [
+    "say",
+    "tell",
+    "me",
+    "about",
+    "the",
+    "a",
+    "house",
+    "tea",
+    "cup",
+    "red",
+    "blue",
+    "good",
+    "bad",
+    "day",
+    "night",
+    "yes",
+    "no",
+    "one",
+    "two",
+    "three",
+]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from palate.align import METHODS, Policy
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError, PalateError, PalateWarning
 
-WORDS = "tea cup red blue good bad day night one two three".split()
+WORDS = ["tea", "cup", "red", "blue", "good", "bad", "day", "night", "one", "two", "three"]
 SETTINGS: dict[str, Any] = {"lora": 4, "dtype": "float32", "batch_size": 4, "learning_rate": 0.02}
 
 
@@ -60,7 +60,13 @@ def test_dpo_starts_at_log_2_and_learns_the_preference(
     assert lines[-1]["loss"] < 0.3
     assert lines[-1]["accuracy"] == 1.0
     assert lines[-1]["kl"] > 0.1
-    assert {"chosen_log_prob", "rejected_log_prob", "ranking_accuracy", "margin", "tokens_per_second"} <= lines[0].keys()
+    assert {
+        "chosen_log_prob",
+        "rejected_log_prob",
+        "ranking_accuracy",
+        "margin",
+        "tokens_per_second",
+    } <= lines[0].keys()
     assert policy.summary["left_out"]["too_long"] == 0
 
     frame = pairs.pairs()
@@ -80,7 +86,9 @@ def test_the_saved_adapter_is_a_peft_folder_that_scores_the_same(
     assert torch.equal(Policy.load(folder).log_probs(prompts, groups).sum, ours)
     theirs = AutoPeftModelForCausalLM.from_pretrained(str(folder))
     assert sum("lora" in name for name, _ in theirs.named_parameters()) > 0
-    again = palate.align(tiny_lm, pairs, steps=6, out=tmp_path / "run", cache=tmp_path, **SETTINGS)  # finished: loaded
+    again = palate.align(
+        tiny_lm, pairs, steps=6, out=tmp_path / "run", cache=tmp_path, **SETTINGS
+    )  # finished: loaded
     assert torch.equal(again.log_probs(prompts, groups).sum, ours)
     assert again.implicit_reward(["tell me about tea"], ["red yes"]) == pytest.approx(
         policy.implicit_reward(["tell me about tea"], ["red yes"])
@@ -90,7 +98,9 @@ def test_the_saved_adapter_is_a_peft_folder_that_scores_the_same(
 def test_a_merged_policy_is_a_plain_transformers_folder(
     tiny_lm: Path, pairs: PreferenceData, tmp_path: Path
 ) -> None:
-    policy = palate.align(tiny_lm, pairs, steps=4, out=tmp_path / "run", merge=True, cache=tmp_path, **SETTINGS)
+    policy = palate.align(
+        tiny_lm, pairs, steps=4, out=tmp_path / "run", merge=True, cache=tmp_path, **SETTINGS
+    )
     folder = tmp_path / "run" / "model"
     assert not (folder / "adapter_config.json").exists()
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -130,7 +140,9 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
         whole.lm.model.state_dict().items(), resumed.lm.model.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
-    assert whole.summary["last"] | {"tokens_per_second": 0} == resumed.summary["last"] | {"tokens_per_second": 0}
+    assert whole.summary["last"] | {"tokens_per_second": 0} == resumed.summary["last"] | {
+        "tokens_per_second": 0
+    }
 
 
 def test_reference_log_probs_are_computed_once_for_all_runs_on_the_same_data(
@@ -180,7 +192,9 @@ def test_every_method_trains(tiny_lm: Path, pairs: PreferenceData, tmp_path: Pat
     assert "kl" in policy.summary["last"]
 
 
-def test_simpo_computes_no_reference_if_none_is_tracked(tiny_lm: Path, pairs: PreferenceData, tmp_path: Path) -> None:
+def test_simpo_computes_no_reference_if_none_is_tracked(
+    tiny_lm: Path, pairs: PreferenceData, tmp_path: Path
+) -> None:
     policy = palate.align(tiny_lm, pairs, "simpo", steps=2, track_reference=False, cache=tmp_path, **SETTINGS)
     assert policy.summary["reference_computed"] == 0
     assert "kl" not in policy.summary["last"]
@@ -190,25 +204,36 @@ def test_lists_of_any_length_train_a_plackett_luce_policy(tiny_lm: Path, tmp_pat
     data = PreferenceData.from_rows(
         [
             {"prompt": "tell me", "responses": ["one yes", "two", "three no"], "scores": [2.0, 1.0, 0.0]},
-            {"prompt": "say", "responses": ["bad no", "good yes", "one", "two"], "scores": [0.0, 2.0, float("nan"), 1.0]},
+            {
+                "prompt": "say",
+                "responses": ["bad no", "good yes", "one", "two"],
+                "scores": [0.0, 2.0, float("nan"), 1.0],
+            },
             {"prompt": "say a", "responses": ["bad", "good"], "scores": [0.0, 1.0]},
         ]
     )  # fmt: skip
-    policy = palate.align(tiny_lm, data, "dpo_lists", steps=20, cache=tmp_path, **(SETTINGS | {"batch_size": 3}))
+    policy = palate.align(
+        tiny_lm, data, "dpo_lists", steps=20, cache=tmp_path, **(SETTINGS | {"batch_size": 3})
+    )
     assert policy.summary["last"]["accuracy"] > 0.9
     # The worst of the second list is trained down although an unjudged response stands after it.
     rewards = policy.implicit_reward(["say"] * 3, ["bad no", "two", "good yes"])
     assert rewards[0] < rewards[1] < rewards[2]
 
 
-def test_equal_responses_are_left_out_and_counted(tiny_lm: Path, pairs: PreferenceData, tmp_path: Path) -> None:
+def test_equal_responses_are_left_out_and_counted(
+    tiny_lm: Path, pairs: PreferenceData, tmp_path: Path
+) -> None:
     same = PreferenceData.from_rows([{"prompt": "say", "responses": ["yes", "yes"], "scores": [1.0, 0.0]}])
     with pytest.warns(PalateWarning, match="1 of 25 groups prefer a response to an equal one"):
         policy = palate.align(
             tiny_lm, PreferenceData.concat([pairs, same]), steps=1, cache=tmp_path, **SETTINGS
         )
     assert policy.summary["left_out"]["equal_responses"] == 1
-    with pytest.warns(PalateWarning), pytest.raises(DataError, match="in every group the chosen response equals"):
+    with (
+        pytest.warns(PalateWarning),
+        pytest.raises(DataError, match="in every group the chosen response equals"),
+    ):
         palate.align(tiny_lm, same, steps=1, cache=tmp_path, **SETTINGS)
 
 
@@ -218,7 +243,9 @@ def test_texts_beyond_the_window_are_counted(tiny_lm: Path, pairs: PreferenceDat
          {"prompt": "say", "responses": ["yes " * 70, "no"], "scores": [1.0, 0.0]}]
     )  # fmt: skip
     with pytest.warns(PalateWarning, match="1 groups were left out"):
-        policy = palate.align(tiny_lm, PreferenceData.concat([pairs, long]), steps=1, cache=tmp_path, **SETTINGS)
+        policy = palate.align(
+            tiny_lm, PreferenceData.concat([pairs, long]), steps=1, cache=tmp_path, **SETTINGS
+        )
     assert policy.summary["left_out"]["too_long"] == 1
     assert policy.summary["left_out"]["truncated_prompts"] == 1
     with pytest.raises(ConfigError, match="more than the model's window of 64 tokens"):
@@ -249,7 +276,10 @@ def test_an_option_that_cannot_be_used_is_named(
         ([{"responses": ["a", "b"], "scores": [1.0, 1.0]}], "1 of 1 are ties"),
         ([{"responses": ["a"], "scores": [1.0]}], "none of 1 judgments has two judged alternatives"),
         ([{"items": ["a", "b"], "scores": [1.0, 0.0]}], "the data has no responses"),
-        ([{"responses": ["a", None], "scores": [1.0, 0.0]}], "row 1, field 'responses': a response is missing"),
+        (
+            [{"responses": ["a", None], "scores": [1.0, 0.0]}],
+            "row 1, field 'responses': a response is missing",
+        ),
     ],
 )
 def test_data_without_anything_to_learn_is_one_clear_error(
@@ -276,7 +306,9 @@ def test_smollm2_learns_real_pairs_of_harmlessness_and_resumes(
 ) -> None:
     data = palate.load(shared_data / "hh-rlhf-harmless" / "harmless-base-test.jsonl.gz", format="hh-rlhf")
     frame = data.pairs()
-    short = (frame["prompt"].str.len_chars() + frame["chosen"].str.len_chars() + frame["rejected"].str.len_chars()) < 300
+    short = (
+        frame["prompt"].str.len_chars() + frame["chosen"].str.len_chars() + frame["rejected"].str.len_chars()
+    ) < 300
     sample = data.take(frame.filter(short)["judgment"].to_numpy()[:50])
     policy = palate.align(
         smollm2, sample, steps=40, batch_size=4, learning_rate=2e-4, out=tmp_path / "run", cache=tmp_path

@@ -55,7 +55,7 @@ def likelihood(model: torch.nn.Module, batch: dict[str, Any]) -> Scored:
 
 
 class RunningLogistic(torch.nn.Module):
-    """Logistic loss on scaled best less worst around a running mean: a loss that keeps one thing and learns another."""
+    """Logistic loss of best less worst: it keeps a running mean and learns a scale."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,10 @@ def test_each_pass_over_the_data_visits_every_group_once() -> None:
 def test_stages_run_in_sequence_on_the_same_model_and_finished_ones_are_loaded(tmp_path: Path) -> None:
     def stages() -> list[Stage]:
         short = configure(TrainingConfig, CONFIG, steps=4)
-        return [Stage(name, TokenGroups(6, seed), likelihood, RunningLogistic(), short) for seed, name in enumerate(("rank", "score"))]  # fmt: skip
+        named = enumerate(("rank", "score"))
+        return [
+            Stage(name, TokenGroups(6, seed), likelihood, RunningLogistic(), short) for seed, name in named
+        ]
 
     first, again = tiny_model(), tiny_model()
     train_stages(first, stages(), Run(tmp_path, {}))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palate.align.groups import PolicyGroups, policy_groups
-from palate.align.methods import Method
 from palate.align.methods import get as get_method
 from palate.align.policy import Policy, policy_score
 from palate.align.reference import reference_log_probs
@@ -19,7 +18,7 @@ from palate.data import PreferenceData
 from palate.errors import ConfigError
 from palate.models import CausalLM, LoraSettings, load_causal_lm
 from palate.runs import Run
-from palate.training import PreferenceTrainer, TrainingConfig, configure, groups_for
+from palate.training import PreferenceTrainer, TrainingConfig, configure, groups_for, order_of
 from palate.training.groups import Strategy
 
 MAX_LENGTH = 1024
@@ -47,14 +46,17 @@ def align(
         model: packaged name, folder or hub id of a causal language model; also the reference.
         data: judgments with responses.
         method: name in `palate.align.METHODS`.
-        out: run folder for config.json, data.json, metrics.jsonl, checkpoints and ``model/``; the same call on the
-            same folder goes on where it was interrupted, and a finished one is loaded. None keeps all in memory.
+        out: run folder for config.json, data.json, metrics.jsonl, checkpoints and ``model/``; the same call
+            on the same folder goes on where it was interrupted, and a finished one is loaded. None keeps
+            all in memory.
         config: training settings; `overrides` replace single ones (``steps=60, learning_rate=5e-5``).
         beta: strength, in place of the method's default.
         loss_params: parameters of the loss, in place of the method's.
         strategy: which pairs of a judgment with more than two responses are learnt from.
-        too_long: what to do with groups whose response does not fit into `max_length`; they are counted in any case.
-        track_reference: for methods that need no reference, compute its log-probabilities to log the KL estimate.
+        too_long: what to do with groups whose response does not fit into `max_length`; they are counted in
+            any case.
+        track_reference: for methods that need no reference, compute its log-probabilities to log the KL
+            estimate.
         merge: save a plain transformers folder with the adapters merged in, not an adapter folder.
         cache: folder for reference log-probabilities; None is in the user's cache.
 
@@ -78,12 +80,12 @@ def align(
         pad_to_multiple_of=settings.pad_to_multiple_of,
     )  # fmt: skip
     computed = 0
-    if recipe_needs(recipe) or track_reference:
+    if parametrisation.needs_reference or track_reference:
         rows = _visited(groups, settings)
         reference = reference_log_probs(lm, groups, rows, cache=cache)
         groups.reference, computed = reference.sums, reference.computed
     if settings.lora:
-        adapters = LoraSettings(rank=settings.lora, alpha=2.0 * settings.lora, seed=settings.seed)
+        adapters = LoraSettings(rank=settings.lora, alpha=2 * settings.lora, seed=settings.seed)
         lm = load_causal_lm(model, dtype=settings.weights_dtype, lora=adapters)
     trainer = PreferenceTrainer(lm.model, groups, policy_score(lm, parametrisation), loss, settings, run=run)
     last = trainer.fit()
@@ -101,19 +103,14 @@ def align(
         "last": {name: last[name] for name in last if name not in ("time", "stage")},
     }
     policy = Policy(
-        lm, os.fspath(model), method, recipe.parametrisation, parametrisation.beta, settings.weights_dtype, length,
-        summary=summary,
+        lm, os.fspath(model), method, recipe.parametrisation, parametrisation.beta, settings.weights_dtype,
+        length, summary=summary,
     )  # fmt: skip
     if run is not None:
         policy.save(run.path("model"), merge=merge)
         run.write_json("summary.json", summary)
         run.finish("model")
     return policy
-
-
-def recipe_needs(recipe: Method) -> bool:
-    """Whether the method's scores compare with a reference."""
-    return recipe.build()[0].needs_reference
 
 
 def _open(
@@ -132,10 +129,12 @@ def _open(
         return None
     fingerprint = data.fingerprint()
     run = Run(
-        out,
+        Path(out),
         {
-            "command": "align", "model": os.fspath(model), "data": fingerprint, "method": method, "beta": beta,
-            "loss_params": dict(loss_params or {}), "strategy": strategy, "too_long": too_long, "merge": merge,
+            "command": "align", "model": os.fspath(model), "data": fingerprint, "method": method,
+            "beta": beta,
+            "loss_params": dict(loss_params or {}), "strategy": strategy, "too_long": too_long,
+            "merge": merge,
             "training": settings.model_dump(),
         },
     )  # fmt: skip
@@ -145,8 +144,6 @@ def _open(
 
 def _visited(groups: PolicyGroups, settings: TrainingConfig) -> Any:
     """Numbers of the groups a run will look at; a short run on much data needs no reference for the rest."""
-    from palate.training import order_of
-
     size = settings.total_steps(len(groups)) * settings.batch_size * settings.gradient_accumulation
     return order_of(len(groups), size, settings.seed)
 
@@ -154,7 +151,9 @@ def _visited(groups: PolicyGroups, settings: TrainingConfig) -> Any:
 def _max_length(settings: TrainingConfig, lm: CausalLM) -> int:
     window = int(getattr(lm.model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH))
     if settings.max_length is not None and settings.max_length > window:
-        raise ConfigError(f"max_length {settings.max_length} is more than the model's window of {window} tokens")
+        raise ConfigError(
+            f"max_length {settings.max_length} is more than the model's window of {window} tokens"
+        )
     return settings.max_length or min(window, MAX_LENGTH)
 
 

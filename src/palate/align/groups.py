@@ -1,4 +1,4 @@
-"""Judgments as batches of tokens for a policy: prompts, responses, targets and reference log-probabilities."""
+"""Judgments as batches of tokens: prompts, responses, targets and reference log-probabilities."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ class PolicyGroups:
         tokens = pad(self.tokens.collate(index), self.pad_to_multiple_of, self.tokens.pad_id)
         k = int(tokens.slot.max()) + 1
         targets = torch.from_numpy(self.targets[index, :k])
-        known = np.full(targets.shape, np.nan, np.float32) if self.reference is None else self.reference[index, :k]
+        known = (
+            np.full(targets.shape, np.nan, np.float32)
+            if self.reference is None
+            else self.reference[index, :k]
+        )
         return {
             "tokens": tokens,
             "targets": targets.nan_to_num(0.0),
@@ -100,7 +104,9 @@ def policy_groups(
     if missing[groups.position[groups.mask]].any():
         first = int(groups.position[groups.mask][missing[groups.position[groups.mask]]].min())
         row = int(np.searchsorted(data.offsets(), first, side="right"))
-        raise DataError("a response is missing", row=row, field="responses", file=data.source, remedy="drop the row")
+        raise DataError(
+            "a response is missing", row=row, field="responses", file=data.source, remedy="drop the row"
+        )
     codes = flat.dictionary_encode().indices.to_numpy(zero_copy_only=False)[groups.position]
     first_code = np.take_along_axis(codes, groups.mask.argmax(axis=1)[:, None], axis=1)
     same = ((codes == first_code) | ~groups.mask).all(axis=1) & (groups.mask.sum(axis=1) > 1)
@@ -121,7 +127,11 @@ def policy_groups(
     ends = np.cumsum(mask.sum(axis=1)).tolist()
     responses = [texts[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     tokens = tokenize_groups(
-        tokenizer, _prompts(data, groups.judgment[keep]), responses, max_length=max_length, too_long=too_long  # type: ignore[arg-type]
+        tokenizer,
+        _prompts(data, groups.judgment[keep]),
+        responses,
+        max_length=max_length,
+        too_long=too_long,  # type: ignore[arg-type]
     )
     if not len(tokens):
         raise DataError(
@@ -138,7 +148,9 @@ def policy_groups(
         "truncated_prompts": tokens.truncated_prompts,
         "cut_responses": tokens.cut_responses,
     }
-    return PolicyGroups(tokens, targets[tokens.kept], groups.weight[keep][tokens.kept], pad_to_multiple_of, None, left_out)
+    return PolicyGroups(
+        tokens, targets[tokens.kept], groups.weight[keep][tokens.kept], pad_to_multiple_of, None, left_out
+    )
 
 
 def _prompts(data: PreferenceData, rows: npt.NDArray[np.int64]) -> list[Any]:

@@ -52,10 +52,12 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "dpo": Method("log_ratio", "bradley_terry", 0.1, "Rafailov et al. 2023, eq. 7"),
-    "cdpo": Method("log_ratio", "bradley_terry", 0.1, "conservative DPO, Mitchell 2023", loss_params={"smoothing": 0.1}),
+    "cdpo": Method(
+        "log_ratio", "bradley_terry", 0.1, "conservative DPO, Mitchell 2023", loss_params={"smoothing": 0.1}
+    ),
     "robust_dpo": Method("log_ratio", "robust", 0.1, "Chowdhury et al. 2024", loss_params={"flip": 0.1}),
     "ipo": Method("log_ratio", "ipo", 0.1, "Azar et al. 2023, eq. 17, on sums", beta_of_loss="tau"),
-    "ipo_mean": Method("mean_log_ratio", "ipo", 0.1, "Azar et al. 2023, on per-token means", beta_of_loss="tau"),
+    "ipo_mean": Method("mean_log_ratio", "ipo", 0.1, "Azar et al. 2023, on token means", beta_of_loss="tau"),
     "hinge": Method("log_ratio", "hinge", 0.1, "SLiC's hinge on log-ratios, Liu et al. 2023 (RSO)"),
     "exo": Method("log_ratio", "exo", 0.1, "Ji et al. 2024, pairs"),
     "discopop": Method("log_ratio", "discopop", 0.05, "Lu et al. 2024"),
@@ -65,8 +67,12 @@ METHODS: dict[str, Method] = {
     "apo_down": Method("log_ratio", "apo_down", 0.1, "D'Oosterlinck et al. 2024", beta_of_loss="beta"),
     "bco": Method("log_ratio", "bco", 0.01, "Jung et al. 2024", beta_of_loss="beta"),
     "dpo_lists": Method("log_ratio", "listmle", 0.1, "Rafailov et al. 2023, appendix A.3 (Plackett-Luce)"),
-    "simpo": Method("mean_log_prob", "bradley_terry", 2.0, "Meng et al. 2024, eq. 6", loss_params={"label_margin": 1.0}),
-    "logistic_log_prob": Method("sum_log_prob", "bradley_terry", 0.1, "preference part of CPO, Xu et al. 2024, eq. 3"),
+    "simpo": Method(
+        "mean_log_prob", "bradley_terry", 2.0, "Meng et al. 2024, eq. 6", loss_params={"label_margin": 1.0}
+    ),
+    "logistic_log_prob": Method(
+        "sum_log_prob", "bradley_terry", 0.1, "preference part of CPO, Xu et al. 2024, eq. 3"
+    ),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What number stands for a response: parametrisations of the score by a policy's log-probabilities.
 
-Sums and means over tokens are different parametrisations: the beta that fits one is off by the length of a response
-for the other, so which one is used is always said.
+Sums and means over tokens are different parametrisations: the beta that fits one is off by the length of a
+response for the other, so which one is used is always said.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Scaled:
 
 @dataclass(frozen=True)
 class LogRatio(_Scaled):
-    """``beta (log pi(y|x) - log ref(y|x))``, sums over tokens: DPO's implicit reward (Rafailov et al., 2023, eq. 5)."""
+    """``beta (log pi(y|x) - log ref(y|x))``, on sums: DPO's implicit reward (Rafailov et al., eq. 5)."""
 
     beta: float = 0.1
     needs_reference: ClassVar[bool] = True
@@ -58,7 +58,7 @@ class LogRatio(_Scaled):
 
 @dataclass(frozen=True)
 class MeanLogRatio(_Scaled):
-    """``beta (log pi(y|x) - log ref(y|x)) / |y|``: the per-token form IPO's authors advise for language models."""
+    """``beta (log pi(y|x) - log ref(y|x)) / |y|``: the per-token form IPO's authors advise for text."""
 
     beta: float = 1.0
     needs_reference: ClassVar[bool] = True
@@ -89,7 +89,9 @@ class SumLogProb(_Scaled):
 
 def _given(reference: Tensor | None) -> Tensor:
     if reference is None:
-        raise ConfigError("this parametrisation compares with a reference, and there are no reference log-probabilities")
+        raise ConfigError(
+            "this parametrisation compares with a reference, and there are no reference log-probabilities"
+        )
     return reference
 
 

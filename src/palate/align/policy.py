@@ -39,7 +39,8 @@ class Policy:
         dtype: of the weights while training; the reference is loaded in the same.
         max_length: most tokens of a prompt and response.
         folder: where it is kept, if it was saved.
-        summary: what the training did: steps, groups, what was left out, seconds, tokens per second, peak memory.
+        summary: what the training did: steps, groups, what was left out, seconds, tokens per second, peak
+            memory.
     """
 
     lm: CausalLM
@@ -68,8 +69,10 @@ class Policy:
         """Sample responses; see `palate.models.generate` for the options."""
         return generate(self.lm, prompts, **options)
 
-    def log_probs(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]], batch_size: int = 8) -> SequenceScores:
-        """Sums over tokens and token counts of k responses per prompt, shape (n, k), 0 where there is no response."""
+    def log_probs(
+        self, prompts: Sequence[Any], responses: Sequence[Sequence[str]], batch_size: int = 8
+    ) -> SequenceScores:
+        """Sums over tokens and token counts of k responses per prompt, shape (n, k), 0 where padded."""
         return self._log_probs(self.lm, prompts, responses, batch_size)
 
     def reference_log_probs(
@@ -81,7 +84,9 @@ class Policy:
     def _log_probs(
         self, lm: CausalLM, prompts: Sequence[Any], responses: Sequence[Sequence[str]], batch_size: int
     ) -> SequenceScores:
-        tokens = tokenize_groups(lm.tokenizer, prompts, responses, max_length=self.max_length, too_long="cut-and-report")
+        tokens = tokenize_groups(
+            lm.tokenizer, prompts, responses, max_length=self.max_length, too_long="cut-and-report"
+        )
         k = max((len(group) for group in responses), default=0)
         sums, counts = torch.zeros(len(tokens), k), torch.zeros(len(tokens), k, dtype=torch.long)
         order = np.argsort(-tokens.lengths, kind="stable")
@@ -135,13 +140,17 @@ class Policy:
         folder = Path(folder)
         path = folder / NOTE
         if not path.is_file():
-            raise ConfigError(f"{folder} holds no policy: {NOTE} is missing; give a folder that palate.align wrote")
+            raise ConfigError(
+                f"{folder} holds no policy: {NOTE} is missing; give a folder that palate.align wrote"
+            )
         try:
             note = json.loads(path.read_text("utf-8"))
         except json.JSONDecodeError:
             raise ConfigError(f"{path} is damaged; align again") from None
         if note.get("kind") != "palate.policy" or note.get("version") != VERSION:
-            raise ConfigError(f"{path} is of version {note.get('version')}; this Palate reads {VERSION}: align again")
+            raise ConfigError(
+                f"{path} is of version {note.get('version')}; this Palate reads {VERSION}: align again"
+            )
         lm = load_causal_lm(str(folder), dtype=note["dtype"])
         return cls(
             lm, note["base"], note["method"], note["parametrisation"], note["beta"], note["dtype"],
@@ -151,7 +160,8 @@ class Policy:
 
 @dataclass
 class ImplicitRewardJudge(Judge):
-    """Judges by a policy's implicit reward: what it learnt to find likelier than its reference does (DPO, eq. 5).
+    """Judges by a policy's implicit reward: what it learnt to find likelier than its reference does (DPO,
+    eq. 5).
 
     The difference of two scores is the log-odds of preference that the training fitted.
     """
@@ -170,11 +180,12 @@ class ImplicitRewardJudge(Judge):
 def policy_score(lm: CausalLM, parametrisation: Parametrisation) -> Callable[[Any, dict[str, Any]], Scored]:
     """The score function a policy is trained with, with what every run of a policy watches.
 
-    Watched, one value a group: `chosen_log_prob` and `rejected_log_prob` (sums over tokens, best and worst response),
+    Watched, one value a group: `chosen_log_prob` and `rejected_log_prob` (sums over tokens, best and worst
+        response),
     `ranking_accuracy` (whether the policy gives the best one more probability, which is not the `accuracy` of
-    scores), and where a reference is known `kl`: half the mean squared log-ratio of the group's responses. That is
-    the KL divergence from policy to reference to second order if the responses were the policy's own; on other
-    responses it says how far it has moved on them.
+    scores), and where a reference is known `kl`: half the mean squared log-ratio of the group's responses.
+    That is the KL divergence from policy to reference to second order if the responses were the policy's
+    own; on other responses it says how far it has moved on them.
     """
 
     def score(model: Any, batch: dict[str, Any]) -> Scored:

@@ -1,8 +1,8 @@
 """Log-probabilities under the reference policy: computed once, kept on disk, reused by every later run.
 
-A DPO run with another beta, loss, learning rate or seed needs the same numbers again. They are kept under a key made
-of everything they depend on: the token ids (data, tokenizer, template and length limits all end in those), the
-model's weights and dtype, and the padding.
+A DPO run with another beta, loss, learning rate or seed needs the same numbers again. They are kept under a
+key made of everything they depend on: the token ids (data, tokenizer, template and length limits all end in
+those), the model's weights and dtype, and the padding.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def reference_log_probs(
     What is computed is written every few seconds, so an interrupted computation goes on where it was.
 
     Args:
-        lm: the reference, in evaluation mode and in the dtype it is trained in: another dtype rounds otherwise, and
-            the policy would not start at its reference.
+        lm: the reference, in evaluation mode and in the dtype it is trained in: another dtype rounds
+            otherwise, and the policy would not start at its reference.
         groups: what to score.
         rows: numbers of the groups needed; None needs all.
         max_tokens: padded tokens per forward pass.
@@ -84,7 +84,7 @@ def reference_log_probs(
     written = time.monotonic()
     with progress("reference log-probabilities", len(todo)) as bar, torch.inference_mode():
         for batch in _batches(groups, todo, max_tokens):
-            found = group_log_probs(lm, groups.batch(batch)["tokens"]).sum.float().cpu().numpy()
+            found = group_log_probs(lm, groups.batch(batch.tolist())["tokens"]).sum.float().cpu().numpy()
             k = found.shape[1]
             sums[batch, :k] = np.where(there[batch, :k], found, np.nan)
             bar.advance(len(batch))
@@ -110,7 +110,9 @@ def key_of(lm: CausalLM, groups: PolicyGroups) -> dict[str, object]:
     }
 
 
-def _batches(groups: PolicyGroups, rows: npt.NDArray[np.int64], max_tokens: int) -> list[npt.NDArray[np.int64]]:
+def _batches(
+    groups: PolicyGroups, rows: npt.NDArray[np.int64], max_tokens: int
+) -> list[npt.NDArray[np.int64]]:
     """Numbers of groups of similar length, longest first, so that little padding is computed."""
     rows = rows[np.argsort(-groups.tokens.lengths[rows], kind="stable")]
     batches, start, used, width = [], 0, 0, 0
@@ -132,7 +134,9 @@ def _read(folder: Path, key: dict[str, object], shape: tuple[int, ...]) -> npt.N
     remedy = f"remove the folder {folder}"
     try:
         if json.loads((folder / "key.json").read_text("utf-8")) != key:
-            raise ConfigError(f"{folder} holds reference log-probabilities of another model or other data; {remedy}")
+            raise ConfigError(
+                f"{folder} holds reference log-probabilities of another model or other data; {remedy}"
+            )
         sums = arrays_from((folder / "log_probs.safetensors").read_bytes())["sum"]
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"the reference log-probabilities are damaged ({error}); {remedy}") from None

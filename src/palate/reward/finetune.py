@@ -1,4 +1,4 @@
-"""A reward model whose transformer is trained along: a scalar head on an encoder or a causal language model."""
+"""A reward model whose transformer is trained along: a scalar head on an encoder or a causal LM."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TextGroups:
         return len(self.groups)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """See `palate.training.Groups`; adds `input_ids` and `attention_mask`, one row per judged alternative."""
+        """See `palate.training.Groups`; adds `input_ids` and `attention_mask` of the judged alternatives."""
         index = np.asarray(rows)
         mask = self.groups.mask[index]
         used = self.groups.position[index][mask]
@@ -95,11 +95,18 @@ class TunedScorer:
     ) -> dict[str, Any]:
         self._build(self.settings["encoder"], self.training.lora)
         prompts, responses = inputs.texts_of(data)
-        made = TextGroups(self._tokenise(prompts, responses), groups, self.tokenizer, self.training.pad_to_multiple_of)
-        trainer = PreferenceTrainer(self.model, made, score_batch, loss, self.training, run=run, stage="reward")
+        made = TextGroups(
+            self._tokenise(prompts, responses), groups, self.tokenizer, self.training.pad_to_multiple_of
+        )
+        trainer = PreferenceTrainer(
+            self.model, made, score_batch, loss, self.training, run=run, stage="reward"
+        )
         last = trainer.fit()
         self.model.eval()
-        return {"steps": trainer.args.max_steps, **{k: v for k, v in last.items() if k not in ("time", "stage")}}
+        return {
+            "steps": trainer.args.max_steps,
+            **{k: v for k, v in last.items() if k not in ("time", "stage")},
+        }
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         tokens = self._tokenise(prompts, responses)
@@ -109,7 +116,9 @@ class TunedScorer:
         with torch.inference_mode():
             for start in range(0, len(order), 32):
                 rows = order[start : start + 32]
-                batch = pad_tokens(self.tokenizer, [tokens[i] for i in rows], self.training.pad_to_multiple_of)
+                batch = pad_tokens(
+                    self.tokenizer, [tokens[i] for i in rows], self.training.pad_to_multiple_of
+                )
                 found = self.model(**{name: value.to(device) for name, value in batch.items()}).logits[:, 0]
                 scores[rows] = found.double().cpu().numpy()
         return scores
@@ -163,7 +172,7 @@ class TunedScorer:
         self.window = min(self.training.max_length or WINDOW, limit)
 
     def _tokenise(self, prompts: list[str], responses: list[str]) -> list[list[int]]:
-        """Prompt and response as the tokenizer joins two texts; prompts lose their beginning where both do not fit."""
+        """Prompt and response as one sequence; prompts lose their beginning where both do not fit."""
         before, between, after = _specials(self.tokenizer)
         if between:
             first, second = (self._plain(texts) for texts in (prompts, responses))
@@ -189,7 +198,9 @@ class TunedScorer:
         return out
 
     def _plain(self, texts: list[str]) -> list[list[int]]:
-        return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
+        return (
+            list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
+        )
 
 
 def _specials(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:

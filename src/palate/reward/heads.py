@@ -18,12 +18,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class ScoreHead(nn.Module):
-    """Inputs to one score: standardised with the training set's mean and spread, then linear or a small network.
+    """Inputs to one score: standardised with the training set's mean and spread, then linear or a small
+    network.
 
     Args:
         dim: length d of an input.
-        kind: "scalar" is linear, which makes the fit under a convex loss a convex problem; "mlp" has one hidden
-            layer of `hidden` units.
+        kind: "scalar" is linear, which makes the fit under a convex loss a convex problem; "mlp" has one
+            hidden layer of `hidden` units.
         hidden: width of the hidden layer.
         seed: of the hidden layer's first weights.
     """
@@ -74,8 +75,8 @@ def fit_head(
 ) -> dict[str, Any]:
     """Minimise ``loss(scores) + l2 / 2 * |w|^2`` over the whole training set with L-BFGS.
 
-    Each distinct input is multiplied once, however many groups point at it. What the loss learns is fitted along;
-    only matrices of weights are penalised.
+    Each distinct input is multiplied once, however many groups point at it. What the loss learns is fitted
+    along; only matrices of weights are penalised.
 
     Args:
         inputs: shape (m, d).
@@ -108,14 +109,17 @@ def fit_head(
         value = loss(scores, targets, mask=mask, weight=weight)
         value = value + 0.5 * l2 * torch.stack([(p**2).sum() for p in penalised]).sum()
         value.backward()  # type: ignore[no-untyped-call]
-        gradient = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        gradient = torch.cat(
+            [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
+        )
         if not torch.isfinite(value):
             raise PalateError("the training objective is not finite; raise l2 or look at the inputs' range")
         return float(value.detach()), gradient.numpy().copy()
 
     start = parameters_to_vector(parameters).detach().numpy().copy()
     result = scipy.optimize.minimize(
-        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "gtol": tolerance, "ftol": 1e-12, "maxfun": 2 * max_iter}
+        objective, start, jac=True, method="L-BFGS-B",
+        options={"maxiter": max_iter, "gtol": tolerance, "ftol": 1e-12, "maxfun": 2 * max_iter},
     )  # fmt: skip
     vector_to_parameters(torch.from_numpy(result.x.copy()), parameters)
     return {"objective": float(result.fun), "iterations": int(result.nit), "converged": bool(result.success)}

@@ -25,14 +25,18 @@ def texts_of(data: PreferenceData) -> tuple[list[str], list[str]]:
         DataError: the data has no responses, or one is missing.
     """
     if not data.has("responses"):
-        instead = 'use RewardModel(encoder="features")' if data.has("features") else "load data with response texts"
+        instead = (
+            'use RewardModel(encoder="features")' if data.has("features") else "load data with response texts"
+        )
         raise DataError("this reward model reads texts; the data has no responses", field="responses",
                         file=data.source, remedy=instead)  # fmt: skip
     responses = data.flat("responses")
     if responses.null_count:
         bad = int(np.flatnonzero(pc.is_null(responses).to_numpy(zero_copy_only=False))[0])
-        row = int(np.searchsorted(data.offsets(), bad, side="right"))
-        raise DataError("a response is missing", row=row, field="responses", file=data.source, remedy="drop the row")
+        number = int(np.searchsorted(data.offsets(), bad, side="right"))
+        raise DataError(
+            "a response is missing", row=number, field="responses", file=data.source, remedy="drop the row"
+        )
     row = np.repeat(np.arange(data.n_rows), np.diff(data.offsets()))
     prompts = pc.fill_null(data.column("prompt"), "")
     return pc.take(prompts, pa.array(row)).to_pylist(), responses.to_pylist()
@@ -47,7 +51,7 @@ def features_of(data: PreferenceData) -> Floats:
     if not data.has("features"):
         raise DataError(
             "this reward model reads features; the data has none", field="features", file=data.source,
-            remedy='give the data a features column, or fit RewardModel(encoder="all-minilm-l6-v2") on its texts',
+            remedy='give it a features column, or fit RewardModel(encoder="all-minilm-l6-v2") on texts',
         )  # fmt: skip
     flat = data.flat("features")
     offsets = data.offsets()
@@ -57,12 +61,20 @@ def features_of(data: PreferenceData) -> Floats:
             row = int(np.searchsorted(offsets, int(np.flatnonzero(bad)[0]), side="right"))
             raise DataError(problem, row=row, field="features", file=data.source, remedy=remedy)
 
-    fail(pc.is_null(flat).to_numpy(zero_copy_only=False), "an alternative has no features", "give it a vector")
+    fail(
+        pc.is_null(flat).to_numpy(zero_copy_only=False), "an alternative has no features", "give it a vector"
+    )
     lengths = pc.list_value_length(flat).to_numpy(zero_copy_only=False)
     usual = int(lengths[0]) if len(lengths) else 0
-    fail(lengths != usual, f"a vector whose length is not {usual}, as the first one's is")
-    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64).reshape(len(flat), usual)
-    fail(~np.isfinite(values).all(axis=1), "a feature that is not finite", "fill in or drop missing values")
+    fail(np.asarray(lengths != usual), f"a vector whose length is not {usual}, as the first one's is")
+    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64).reshape(
+        len(flat), usual
+    )
+    fail(
+        np.asarray(~np.isfinite(values).all(axis=1)),
+        "a feature that is not finite",
+        "fill in or drop missing values",
+    )
     return values
 
 
@@ -70,7 +82,10 @@ def unique_texts(prompts: Sequence[str], responses: Sequence[str]) -> tuple[list
     """Distinct (prompt, response) pairs and, for each pair given, its place among them."""
     import polars as pl
 
-    frame = pl.DataFrame({"prompt": list(prompts), "response": list(responses)}, schema={"prompt": pl.String, "response": pl.String})
+    frame = pl.DataFrame(
+        {"prompt": list(prompts), "response": list(responses)},
+        schema={"prompt": pl.String, "response": pl.String},
+    )
     distinct = frame.unique(maintain_order=True).with_row_index("place")
     place = frame.join(distinct, on=["prompt", "response"], how="left", maintain_order="left")["place"]
     return distinct["prompt"].to_list(), distinct["response"].to_list(), place.to_numpy().astype(np.int64)
@@ -80,8 +95,8 @@ def encoder_texts(prompts: Sequence[str], responses: Sequence[str], text: TextBl
     """The texts an encoder reads, one list per block of the input vector.
 
     "joint" is the prompt and the response as one text, which lets the score depend on how they fit together;
-    "response" the response alone, which a long prompt cannot push out of the encoder's window; "both" puts the two
-    vectors side by side.
+    "response" the response alone, which a long prompt cannot push out of the encoder's window; "both" puts
+    the two vectors side by side.
     """
     blocks = []
     if text not in ("both", "joint", "response"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+
 class RewardModel(Judge):
     """A model that scores responses, fitted to judgments.
 
@@ -35,13 +36,14 @@ class RewardModel(Judge):
         head: "scalar" (linear) or "mlp" (one hidden layer), on inputs standardised over the training set.
         loss: name of a loss of `palate.losses`.
         loss_params: parameters of the loss. Tied pairs are left out unless the loss has a use for them.
-        mode: "frozen" keeps the encoder and fits the head on cached embeddings; "finetune" trains low-rank adapters
-            and the head through `palate.training`.
-        text: what a frozen encoder reads: "joint" (prompt and response as one text), "response", or "both" side by
-            side.
+        mode: "frozen" keeps the encoder and fits the head on cached embeddings; "finetune" trains low-rank
+            adapters and the head through `palate.training`.
+        text: what a frozen encoder reads: "joint" (prompt and response as one text), "response", or "both"
+            side by side.
         l2: penalty ``l2 / 2 * |w|^2`` on the head's weights, beside the mean loss.
-        groups: "pairs" learns from `data.pairs()`, every pair weighing the same; "lists" from whole judgments,
-            every judgment weighing the same; "auto" takes pairs for pairwise losses and lists for the others.
+        groups: "pairs" learns from `data.pairs()`, every pair weighing the same; "lists" from whole
+            judgments, every judgment weighing the same; "auto" takes pairs for pairwise losses and lists
+            for the others.
         max_iter: most iterations of a frozen fit.
         tolerance: a frozen fit stops when no entry of the gradient exceeds this.
         hidden: width of the hidden layer of "mlp".
@@ -57,8 +59,8 @@ class RewardModel(Judge):
         n_ties_: judgments left out as ties.
         data_fingerprint_: of the training data.
 
-    The probability that a is preferred to b is the logistic of the difference of their scores where the loss is a
-    likelihood of that form (`calibrated`); Bradley & Terry (1952).
+    The probability that a is preferred to b is the logistic of the difference of their scores where the
+    loss is a likelihood of that form (`calibrated`); Bradley & Terry (1952).
     """
 
     kind: ClassVar[str] = "model"
@@ -105,7 +107,11 @@ class RewardModel(Judge):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments as they are now."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"}
+        return {
+            name: getattr(self, name)
+            for name in inspect.signature(type(self).__init__).parameters
+            if name != "self"
+        }
 
     def set_params(self, **params: Any) -> Self:
         """Set constructor arguments.
@@ -164,7 +170,9 @@ class RewardModel(Judge):
         if not self.l2 >= 0:
             raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
         if self.mode == "finetune" and self.encoder == FEATURES:
-            raise ConfigError('mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"')
+            raise ConfigError(
+                'mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"'
+            )
         if self.mode == "finetune" and self.head != "scalar":
             raise ConfigError('mode="finetune" has a scalar head; head="mlp" goes with mode="frozen"')
 
@@ -172,7 +180,9 @@ class RewardModel(Judge):
 
     def _fitted(self) -> Scorer:
         if not hasattr(self, "scorer_"):
-            raise PalateError("this reward model has not been fitted; call fit(data) or RewardModel.load(folder)")
+            raise PalateError(
+                "this reward model has not been fitted; call fit(data) or RewardModel.load(folder)"
+            )
         return self.scorer_
 
     def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
@@ -199,7 +209,8 @@ class RewardModel(Judge):
         """
         if not self.calibrated:
             raise ConfigError(
-                f"scores under the loss {self.loss!r} are no log-odds; use compare, or one of {', '.join(sorted(LOGISTIC))}"
+                f"scores under the loss {self.loss!r} are no log-odds; "
+                f"use compare, or one of {', '.join(sorted(LOGISTIC))}"
             )
         first = self.compare(prompts, a, b).probability
         return np.stack([first, 1.0 - first], axis=1)
@@ -207,7 +218,7 @@ class RewardModel(Judge):
     # -- keeping --
 
     def save(self, folder: str | Path) -> Path:
-        """Write the fitted model into a folder: JSON and safetensors, and a transformers or peft folder if tuned."""
+        """Write the fitted model: JSON and safetensors, and a transformers or peft folder if tuned."""
         from palate.reward.store import save
 
         self._fitted()

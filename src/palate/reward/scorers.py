@@ -26,7 +26,9 @@ FEATURES = "features"
 class Scorer(Protocol):
     """Maps texts, features or data to one score per alternative."""
 
-    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+    def fit(
+        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+    ) -> dict[str, Any]:
         """Learn from groups of the data's alternatives; returns how the fit ended."""
         ...
 
@@ -58,7 +60,9 @@ class _HeadScorer:
         self.settings = settings
         self.head: ScoreHead | None = None
 
-    def _fit(self, values: Floats, position: npt.NDArray[np.int64], groups: TrainingGroups, loss: Loss) -> dict[str, Any]:
+    def _fit(
+        self, values: Floats, position: npt.NDArray[np.int64], groups: TrainingGroups, loss: Loss
+    ) -> dict[str, Any]:
         s = self.settings
         self.head = ScoreHead(values.shape[1], s["head"], s["hidden"], s["seed"])
         return fit_head(
@@ -90,17 +94,23 @@ class _HeadScorer:
 class FeatureScorer(_HeadScorer):
     """Reads the `features` column."""
 
-    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+    def fit(
+        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+    ) -> dict[str, Any]:
         values = inputs.features_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
         return self._fit(values[used], place.reshape(groups.position.shape), groups, loss)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
-        raise ConfigError("this reward model was fitted on features and reads no text; use score_features or score_data")
+        raise ConfigError(
+            "this reward model was fitted on features and reads no text; use score_features or score_data"
+        )
 
     def features(self, features: Floats) -> Floats:
         if not np.isfinite(features).all():
-            raise DataError("a feature that is not finite", field="features", remedy="fill in or drop missing values")
+            raise DataError(
+                "a feature that is not finite", field="features", remedy="fill in or drop missing values"
+            )
         return self._apply(features)
 
     def data(self, data: PreferenceData) -> Floats:
@@ -128,15 +138,20 @@ class TextScorer(_HeadScorer):
             loaded = load_encoder(self.settings["encoder"])
             if self.encoder_fingerprint not in (None, loaded.fingerprint):
                 raise ConfigError(
-                    f"the encoder {self.settings['encoder']!r} is not the one this reward model was fitted on; fit it again"
+                    f"the encoder {self.settings['encoder']!r} is not the one this model was fitted on; "
+                    "fit it again"
                 )
             self._encoder, self.encoder_fingerprint = loaded, loaded.fingerprint
         return self._encoder
 
-    def fit(self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None) -> dict[str, Any]:
+    def fit(
+        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+    ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
-        prompts, responses, text = inputs.unique_texts([prompts[i] for i in used], [responses[i] for i in used])
+        prompts, responses, text = inputs.unique_texts(
+            [prompts[i] for i in used], [responses[i] for i in used]
+        )
         position = text[place.reshape(groups.position.shape)]
         return self._fit(self._embed(prompts, responses), position, groups, loss)
 

@@ -1,4 +1,4 @@
-"""A reward model on disk: ``reward.json`` says what it is, ``head.safetensors`` or ``model/`` holds the weights."""
+"""A reward model on disk: ``reward.json`` says what it is; ``head.safetensors`` or ``model/`` the weights."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def load(folder: Path) -> RewardModel:
     try:
         weights = tensors_from((folder / "head.safetensors").read_bytes())
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{folder}/head.safetensors cannot be read ({error}); fit and save the model again") from None
+        raise ConfigError(
+            f"{folder}/head.safetensors cannot be read ({error}); fit and save the model again"
+        ) from None
     model.loss_ = losses.get(model.loss, **(model.loss_params or {}))
     parts = {
         part: {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
@@ -68,7 +70,9 @@ def load(folder: Path) -> RewardModel:
         model.scorer_ = make_scorer(model.get_params())
         model.scorer_.read(folder, state["scorer"], parts["head"])
     except (RuntimeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder} does not hold what its reward.json says ({str(error).splitlines()[0]})") from None
+        raise ConfigError(
+            f"{folder} does not hold what its reward.json says ({str(error).splitlines()[0]})"
+        ) from None
     model.fit_, model.n_groups_, model.n_ties_ = state["fit"], state["n_groups"], state["n_ties"]
     model.data_fingerprint_ = state["data_fingerprint"]
     return model
@@ -77,7 +81,10 @@ def load(folder: Path) -> RewardModel:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / "reward.json"
     if not path.is_file():
-        raise ConfigError(f"{folder} holds no reward model: reward.json is missing; give a folder that RewardModel.save wrote")
+        raise ConfigError(
+            f"{folder} holds no reward model: reward.json is missing; "
+            "give a folder that RewardModel.save wrote"
+        )
     try:
         state: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -86,7 +93,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not describe a reward model")
     if state.get("version") != VERSION:
         raise ConfigError(
-            f"{folder} is a reward model of version {state.get('version')}; this Palate reads version {VERSION}: "
-            "fit and save it again"
+            f"{folder} is a reward model of version {state.get('version')}; "
+            f"this Palate reads version {VERSION}: fit and save it again"
         )
     return state

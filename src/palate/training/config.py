@@ -24,15 +24,17 @@ class TrainingConfig(BaseModel):
         schedule: course of the learning rate after the warm-up.
         weight_decay: AdamW's decoupled decay.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
-        max_length: longest sequence in tokens, prompt and response together; None takes the model's own limit.
+        max_length: longest sequence in tokens, prompt and response together; None takes the model's own
+            limit.
         seed: fixes the order of the data, new parameters and dropout.
         lora: rank of low-rank adapters; 0 trains every weight.
         dtype: of the frozen weights; "auto" takes bfloat16 under adapters and float32 for full training.
         logging_steps: steps summed up in one line of metrics.jsonl.
         save_steps: steps between checkpoints, from which an interrupted run goes on.
-        pad_to_multiple_of: sequences are padded to a multiple of this. In bfloat16 a kernel rounds differently for
-            the last rows of odd-sized matrices; equal blocks keep a sequence's log-probability independent of what
-            it is batched with, so that a policy starts exactly at its reference.
+        pad_to_multiple_of: sequences are padded to a multiple of this. In bfloat16 a kernel rounds
+            differently for the last rows of odd-sized matrices; equal blocks keep a sequence's
+            log-probability independent of what it is batched with, so that a policy starts exactly at its
+            reference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -23,7 +23,8 @@ class TrainingGroups:
     """Groups to learn from.
 
     Attributes:
-        position: shape (n, k), place of each alternative among the flat alternatives of the data; 0 where padded.
+        position: shape (n, k), place of each alternative among the flat alternatives of the data; 0 where
+            padded.
         targets: shape (n, k), higher is better.
         mask: shape (n, k), false where padded or not judged.
         weight: shape (n,).
@@ -67,8 +68,8 @@ def pairs_of(
     """Groups of two, chosen first, with targets 1 and 0, or 1 and 1 for a tie.
 
     Raises:
-        DataError: there is no pair to learn from; the message says whether every judgment is a tie or none has two
-            judged alternatives.
+        DataError: there is no pair to learn from; the message says whether every judgment is a tie or none
+            has two judged alternatives.
     """
     index = pair_index(data, strategy, ties=ties, seed=seed)
     tied = _tied_rows(data)

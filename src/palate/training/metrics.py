@@ -15,7 +15,8 @@ class Scored:
 
     Attributes:
         scores: shape (batch, k), with gradient.
-        watched: named quantities to log, each of shape (batch,), without gradient; NaN is left out of the mean.
+        watched: named quantities to log, each of shape (batch,), without gradient; NaN is left out of the
+            mean.
         tokens: tokens read, for the speed.
     """
 
@@ -73,8 +74,8 @@ def extremes(targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def comparisons(scores: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """`accuracy` and `margin` of scores against targets.
 
-    `accuracy`: over all pairs of a group with different targets, 1 where the scores order them alike, 0.5 where the
-    scores are equal. `margin`: score of the best less score of the worst alternative.
+    `accuracy`: over all pairs of a group with different targets, 1 where the scores order them alike, 0.5
+    where the scores are equal. `margin`: score of the best less score of the worst alternative.
 
     Args:
         scores, targets, mask: shape (batch, k).

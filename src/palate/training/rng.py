@@ -12,7 +12,8 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with Python's, NumPy's and torch's global generators set to `seed`, and restore them after it.
+    """Run a block with Python's, NumPy's and torch's global generators set to `seed`, and restore them
+    after it.
 
     transformers and peft draw from the global generators; everything else takes a generator.
     """

@@ -1,8 +1,9 @@
 """The one trainer: a model, a score function, a loss and groups, on `transformers.Trainer`.
 
-The trainer knows neither reward models nor policies. It asks a score function for scores of shape (batch, k), gives
-them to a loss of `palate.losses`, and keeps what makes a run trustworthy: an order of the data fixed by the seed,
-one line of metrics per logged step, and checkpoints from which an interrupted run reaches the same end.
+The trainer knows neither reward models nor policies. It asks a score function for scores of shape (batch,
+k), gives them to a loss of `palate.losses`, and keeps what makes a run trustworthy: an order of the data
+fixed by the seed, one line of metrics per logged step, and checkpoints from which an interrupted run
+reaches the same end.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Groups(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The groups at `rows`: `targets` (batch, k), `mask` (batch, k), `weight` (batch,) and what the score needs."""
+        """`targets` (batch, k), `mask` (batch, k), `weight` (batch,) and what the score needs."""
         ...
 
 
@@ -132,7 +133,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def fit(self) -> dict[str, float]:
-        """Train to the last step, from the newest checkpoint if there is one; returns the means of the last line."""
+        """Train to the last step, from the newest checkpoint if there is one; gives the last line logged."""
         checkpoint = self.last_checkpoint()
         with seeded(self.settings.seed), progress(f"training ({self.stage})", self.args.max_steps) as bar:
             self.add_callback(_AtEachStep(bar, _module(self.preference_loss)))
@@ -164,7 +165,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         made = self.optimizer is None
-        optimizer = super().create_optimizer(model)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         learned = list(_module(self.preference_loss).parameters())
         if made and learned:
             optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
@@ -227,7 +228,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 {name: value.detach().cpu().contiguous() for name, value in state.items()},
                 folder / "loss.safetensors",
             )
-        # The marker comes last: a folder without it was cut off, and is neither resumed from nor replaces an older one.
+        # The marker comes last: a folder without it was cut off, and replaces no older one.
         with atomic_write(folder / MARKER) as file:
             json.dump(
                 {"step": self.state.global_step, "sums": self.window.sums, "counts": self.window.counts}, file
@@ -237,7 +238,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 shutil.rmtree(other)
 
     def _restore(self, checkpoint: Path) -> None:
-        """Bring back the loss's state and the sums of the open window, and drop lines logged after the checkpoint."""
+        """Bring back the loss's state and the open window, and drop lines logged after the checkpoint."""
         if (checkpoint / "loss.safetensors").exists():
             _module(self.preference_loss).load_state_dict(load_file(checkpoint / "loss.safetensors"))
         saved = json.loads((checkpoint / MARKER).read_text("utf-8"))
@@ -266,7 +267,7 @@ def _watched(value: Tensor, scored: Scored, batch: Mapping[str, Any]) -> dict[st
 
 
 def _module(loss: Loss) -> nn.Module:
-    """The loss where it is a module, with what it learns and keeps; a plain function has nothing of the kind."""
+    """The loss where it is a module, with what it learns and keeps; a plain function has neither."""
     return loss if isinstance(loss, nn.Module) else nn.Module()
 
 
