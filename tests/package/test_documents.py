@@ -34,7 +34,9 @@ def test_commands_in_the_documents_exist_with_their_options(capsys: pytest.Captu
         for block in _blocks(page, "sh")
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    calls = [call.strip() for line in lines for call in line.split("&&") if call.strip().startswith("palate ")]
+    calls = [
+        call.strip() for line in lines for call in line.split("&&") if call.strip().startswith("palate ")
+    ]
     assert len(calls) > 20
     for call in calls:
         words = call.split()[1:]

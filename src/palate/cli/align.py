@@ -9,6 +9,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     JsonOption,
@@ -44,6 +45,7 @@ def align(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -54,7 +56,7 @@ def align(
     from palate.align import align as align_policy
     from palate.report.run_folder import from_run
 
-    data = read_input(file, format, column, label, read)
+    data = read_input(file, format, column, label, constant, read)
     policy = align_policy(
         model, data, method, out=out, beta=beta, merge=merge, seed=seed, **parameters(option, "--set")
     )

@@ -26,6 +26,12 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", help="Read a value as another: --label left=model_a. Repeatable."),
 ]
+ConstantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constant", help="One value for the whole file: --constant aspect=helpfulness. Repeatable."
+    ),
+]
 ReadOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,7 +44,12 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything rand
 
 
 def read(
-    file: str, format: str | None, column: list[str] | None, label: list[str] | None, read: list[str] | None
+    file: str,
+    format: str | None,
+    column: list[str] | None,
+    label: list[str] | None,
+    constant: list[str] | None,
+    read: list[str] | None,
 ) -> PreferenceData:
     """Load the input of a command with the options every reading command has."""
     options: dict[str, Any] = {name: _value(text) for name, text in assignments(read, "--read").items()}
@@ -46,6 +57,8 @@ def read(
         options["columns"] = assignments(column, "--column")
     if label:
         options["labels"] = assignments(label, "--label")
+    if constant:
+        options["constants"] = assignments(constant, "--constant")
     return load(file, format=format, **options)
 
 

@@ -9,6 +9,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     JsonOption,
@@ -28,6 +29,7 @@ def inspect(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +37,7 @@ def inspect(
 
     Example: `palate inspect votes.csv`
     """
-    found = read_input(file, format, column, label, read).describe()
+    found = read_input(file, format, column, label, constant, read).describe()
     if json:
         print_json(found)
         return
@@ -68,6 +70,7 @@ def convert(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     write: Annotated[
         list[str] | None,
@@ -78,6 +81,6 @@ def convert(
 
     Example: `palate convert battles.jsonl pairs.jsonl --to trl`
     """
-    data = read_input(file, format, column, label, read)
+    data = read_input(file, format, column, label, constant, read)
     data.save(output, format=to, **parameters(write, "--write"))
     typer.echo(f"{output}: {data.n_rows:,} judgments", err=True)

@@ -9,6 +9,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     JsonOption,
@@ -35,6 +36,7 @@ def evaluate(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -46,7 +48,7 @@ def evaluate(
     from palate.report.run_folder import from_run
     from palate.runs import Run
 
-    data = read_input(file, format, column, label, read)
+    data = read_input(file, format, column, label, constant, read)
     if sample is not None and sample < data.n_rows:
         data = data.sample(sample, seed=seed)
     report = evaluate_judge(judge_of(judge, data), data, seed=seed)

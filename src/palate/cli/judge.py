@@ -10,6 +10,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     LabelOption,
@@ -42,13 +43,14 @@ def judge(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
 ) -> None:
     """Score the responses of a file with a judge and write its judgments.
 
     Example: `palate judge runs/reward pairs.jsonl judged.parquet`
     """
-    data = read_input(file, format, column, label, read)
+    data = read_input(file, format, column, label, constant, read)
     judged = judge_of(judge, data).annotate(data)
     judged.save(output, format=to)
     typer.echo(f"{output}: {judged.n_rows:,} judgments by {judge}", err=True)

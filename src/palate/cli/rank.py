@@ -10,6 +10,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     JsonOption,
@@ -35,6 +36,7 @@ def rank(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
     plot: Annotated[str | None, typer.Option("--plot", help="Write the picture to this HTML file.")] = None,
@@ -48,7 +50,7 @@ def rank(
     from palate.report.run_folder import add_leaderboard
 
     board = rank_judgments(
-        read_input(file, format, column, label, read), method, **parameters(option, "--set")
+        read_input(file, format, column, label, constant, read), method, **parameters(option, "--set")
     )
     if plot:
         page = Page(f"Leaderboard of {Path(file).name}")

@@ -9,6 +9,7 @@ import typer
 from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
+    ConstantOption,
     FileArgument,
     FormatOption,
     JsonOption,
@@ -57,6 +58,7 @@ def reward(
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
+    constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -69,7 +71,7 @@ def reward(
     from palate.reward import RewardModel
     from palate.runs import Run
 
-    data = read_input(file, format, column, label, read)
+    data = read_input(file, format, column, label, constant, read)
     settings: dict[str, Any] = {
         "encoder": encoder, "head": head, "loss": loss, "loss_params": parameters(loss_set, "--loss-set"),
         "mode": mode, "seed": seed, "training": parameters(training, "--training") or None,
