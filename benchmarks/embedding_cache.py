@@ -1,13 +1,14 @@
 """What the embedding cache saves: the first and the second time that the same texts are embedded.
 
-Distinct English sentences through all-MiniLM-L6-v2. The second pass runs in a process of its own, as a second `fit`
-would. Writes results/embedding_cache.json.
+Distinct English sentences through all-MiniLM-L6-v2. The second pass runs in a process of its own,
+as a second `fit` would. Writes results/embedding_cache.json.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "embedding_cache.json"
-TEXTS = 20_000
+TEXTS = 10_000
 
 
 def sentences(count: int) -> list[str]:
@@ -61,6 +62,7 @@ def measure(folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         passes = {}
         for name in ("first", "second"):
@@ -78,6 +80,8 @@ def main() -> None:
         "cache_mb": round(size / 1e6, 1),
         "ratio": round(passes["first"]["seconds"] / passes["second"]["seconds"], 1),
         "machine": {
+            "cores": os.cpu_count(),
+            "load_before": round(load, 2),
             "processor": platform.machine(),
             "system": platform.system(),
             "python": platform.python_version(),

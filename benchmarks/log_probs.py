@@ -1,29 +1,33 @@
-"""Log-probabilities in chunks beside the naive ones: tokens a second and peak memory, forward and with backward.
+"""Log-probabilities in chunks beside the naive ones: tokens a second and peak memory.
 
-SmolLM2-135M, responses of half of each row, right-padded. Each measurement runs in a process of its own, so that
-peak memory is that of one way. Writes results/log_probs.json.
+SmolLM2-135M, responses of half of each row. Peak memory is taken in a process per way; speed in one process in
+which the ways take turns, so that both meet the same load. Writes results/log_probs.json.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "log_probs.json"
-ROWS, LENGTH, REPEATS = 8, 256, 2
+ROWS, LENGTH, REPEATS = 4, 256, 3
+WAYS = ("naive", "chunked")
 
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(way: str, backward: bool) -> dict[str, Any]:
+def steps(backward: bool) -> tuple[Any, dict[str, Callable[[], Any]]]:
+    """The loaded model, and for each way a function that takes a step and gives scores, shape (rows,)."""
     import torch
 
     from palate.models import load_causal_lm, sequence_log_probs
@@ -42,41 +46,67 @@ def measure(way: str, backward: bool) -> dict[str, Any]:
     def chunked() -> torch.Tensor:
         return sequence_log_probs(lm.model, ids, attended, answered).sum
 
-    def step() -> torch.Tensor:
+    def step(score: Callable[[], torch.Tensor]) -> torch.Tensor:
         with torch.set_grad_enabled(backward):
-            scores = {"naive": naive, "chunked": chunked}[way]()
+            scores = score()
             if backward:
                 scores.mean().backward()
                 lm.model.zero_grad()
         return scores.detach()
 
     sequence_log_probs(lm.model, ids[:1, :8], attended[:1, :8], answered[:1, -8:])
-    before, times = peak_mb(), []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        scores = step()
-        times.append(time.perf_counter() - start)
+    return lm, {"naive": lambda: step(naive), "chunked": lambda: step(chunked)}
+
+
+def memory(way: str, backward: bool) -> dict[str, Any]:
+    _, ways = steps(backward)
+    before = peak_mb()
+    scores = ways[way]()
     return {
-        "tokens_per_second": round(ROWS * LENGTH / min(times), 1),
         "peak_memory_mb": round(peak_mb()),
         "peak_memory_above_loaded_model_mb": round(peak_mb() - before),
         "mean_score": round(float(scores.mean()), 3),
+    }
+
+
+def speed(backward: bool) -> dict[str, Any]:
+    import torch
+
+    lm, ways = steps(backward)
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(REPEATS):
+        for way in WAYS:
+            start = time.perf_counter()
+            ways[way]()
+            times[way].append(time.perf_counter() - start)
+    tokens = {way: round(ROWS * LENGTH / min(taken), 1) for way, taken in times.items()}
+    return {
+        "tokens_per_second": tokens,
+        "ratio": round(tokens["chunked"] / tokens["naive"], 2),
         "dtype": str(lm.model.dtype),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
+def in_a_process(*arguments: object) -> dict[str, Any]:
+    command = [sys.executable, __file__, *map(str, arguments)]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
+    return found
+
+
 def main() -> None:
     found: dict[str, dict[str, Any]] = {}
-    for backward in (False, True):
-        for way in ("naive", "chunked"):
-            name = f"{way}, {'forward and backward' if backward else 'forward'}"
-            command = [sys.executable, __file__, way, str(int(backward))]
-            found[name] = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            )
-            print(name, found[name])
+    load = os.getloadavg()[0]
+    for backward in (0, 1):
+        name = "forward and backward" if backward else "forward"
+        found[name] = {
+            "speed": in_a_process("speed", backward),
+            "memory": {way: in_a_process(way, backward) for way in WAYS},
+        }
+        print(name, found[name])
     result = {
         "what": "log-probabilities of responses: chunked (palate.models.sequence_log_probs) beside naive",
         "model": "smollm2-135m-instruct",
@@ -85,6 +115,8 @@ def main() -> None:
         "response_tokens": ROWS * LENGTH // 2,
         "machine": {
             "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_before": round(load, 2),
             "system": platform.system(),
             "python": platform.python_version(),
         },
@@ -96,7 +128,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1], bool(int(sys.argv[2])))))
-    else:
+    if len(sys.argv) == 1:
         main()
+    elif sys.argv[1] == "speed":
+        print(json.dumps(speed(bool(int(sys.argv[2])))))
+    else:
+        print(json.dumps(memory(sys.argv[1], bool(int(sys.argv[2])))))
