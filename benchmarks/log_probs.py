@@ -1,7 +1,7 @@
 """Log-probabilities in chunks beside the naive ones: tokens a second and peak memory.
 
-SmolLM2-135M, responses of half of each row. Peak memory is taken in a process per way; speed in one process in
-which the ways take turns, so that both meet the same load. Writes results/log_probs.json.
+SmolLM2-135M, responses of half of each row. Peak memory is taken in a process per way; speed in one process
+in which the ways take turns, so that both meet the same load. Writes results/log_probs.json.
 """
 
 from __future__ import annotations
