@@ -239,7 +239,7 @@ def test_minilm_scores_real_arguments_above_chance_on_an_unseen_topic(
     scores = model.score_data(test).scores
     truth = test.scores.reshape(-1, 2)
     accuracy = ((scores[:, 0] > scores[:, 1]) == (truth[:, 0] > truth[:, 1])).mean()
-    assert accuracy > 0.6
+    assert accuracy > 0.75
     frame = test.pairs()
     some = [frame[name].to_list()[:20] for name in ("prompt", "chosen", "rejected")]
     both = model.predict_proba(*some)

@@ -79,7 +79,7 @@ class RewardModel(Judge):
         loss_params: Mapping[str, Any] | None = None,
         mode: Literal["frozen", "finetune"] = "frozen",
         text: inputs.TextBlocks = "both",
-        l2: float = 0.01,
+        l2: float = 0.1,
         groups: Literal["auto", "pairs", "lists"] = "auto",
         max_iter: int = 500,
         tolerance: float = 1e-6,
