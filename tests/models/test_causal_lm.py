@@ -20,7 +20,7 @@ pytestmark = pytest.mark.models
 PROMPTS = [
     "What is the capital of France?",
     "Name three colors.",
-    [{"role": "user", "content": "What is the capital of Italy?"}],
+    [{"role": "user", "content": "What is the opposite of hot?"}],
 ]
 
 
@@ -39,7 +39,7 @@ def test_greedy_answers_are_sensible(lm: CausalLM) -> None:
     answers = generate(lm, PROMPTS, max_new_tokens=24, temperature=0)
     assert "Paris" in answers[0][0]
     assert {"Red", "Blue"} <= set(answers[1][0].replace(",", " ").split())
-    assert "Rome" in answers[2][0]
+    assert "cold" in answers[2][0]
     assert all(len(group) == 1 and "<|" not in group[0] for group in answers)
 
 
