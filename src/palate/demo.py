@@ -20,7 +20,7 @@ import pyarrow as pa
 from palate.data import PreferenceData, load
 from palate.errors import ConfigError, DataError, PalateError
 from palate.report import Report
-from palate.report.run_folder import from_run
+from palate.report.run_folder import from_run, read_metrics
 from palate.runs import Run
 from palate.seeding import generator
 
@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 
 POLICY = "smollm2-135m-instruct"
 ENCODER = "all-minilm-l6-v2"
+STEPS, PAIRS_PER_STEP = 40, 4
+# Two passes of two pairs a step instead of one of four: the same gradient with less memory at once.
 TRAINING: dict[str, Any] = {
-    "steps": 40,
-    "batch_size": 4,
+    "steps": STEPS,
+    "batch_size": PAIRS_PER_STEP // 2,
+    "gradient_accumulation": 2,
     "learning_rate": 2e-4,
     "max_length": 320,
     "lora": 16,
 }
-PAIRS = TRAINING["steps"] * TRAINING["batch_size"]
 HELD_OUT_PROMPTS = 40
+JUDGED_PAIRS = 30
 NEW_TOKENS = 64
 
 
@@ -118,6 +121,7 @@ def run_demo(
     if judgments.has("responses") or judgments.has("features"):
         demo.step("reward", "Reward model", lambda: reward(demo))
     if judgments.has("responses"):
+        demo.step("judge", "A language model as judge", lambda: language_model_judge(demo))
         demo.step("align", "Align SmolLM2-135M with DPO", lambda: align(demo))
         demo.step("after", "Before and after", lambda: before_and_after(demo))
     else:
@@ -208,12 +212,38 @@ def reward(demo: Demo) -> list[str]:
     demo.report("5_reward_model", report)
     lines = [
         f"Trained on {model.n_groups_:,} pairs; right on {_share(report)} "
-        f"of {report.metrics['pairs']:,.0f} held-out pairs."
+        f"of {_decided(report):,} held-out pairs."
     ]
     if demo.data.has("responses"):
-        length = evaluate(LengthJudge(), test, seed=demo.seed)
-        lines.append(f"The rule 'longer is better' is right on {_share(length)}.")
+        rules = {prefer: evaluate(LengthJudge(prefer=prefer), test) for prefer in ("longer", "shorter")}
+        better = max(rules, key=lambda prefer: rules[prefer].metrics["accuracy"])
+        lines.append(f"The rule '{better} is better' is right on {_share(rules[better])}: the bar to beat.")
     return lines
+
+
+def language_model_judge(demo: Demo) -> list[str]:
+    """Ask the small language model itself, in both orders, on a few held-out pairs."""
+    from palate.evaluate import evaluate
+    from palate.judges import LLMJudge
+
+    _, test = demo.data.split(0.2, by="prompt", seed=demo.seed)
+    pairs = test.pairs("best_worst").head(JUDGED_PAIRS)
+    two = PreferenceData.from_columns(
+        {
+            "prompt": [_text(prompt) for prompt in _turns(test, pairs["judgment"].to_numpy())],
+            "responses": [list(row) for row in pairs.select("chosen", "rejected").iter_rows()],
+            "scores": [[1.0, 0.0]] * pairs.height,
+        }
+    )
+    report = evaluate(LLMJudge(POLICY, rubric="instruction-following"), two, seed=demo.seed)
+    report.title = "SmolLM2-135M as judge"
+    demo.report("6_language_model_as_judge", report)
+    if "accuracy" not in report.metrics:
+        return ["It answered none of the pairs."]
+    return [
+        f"It is right on {_share(report)} of {_decided(report):,} pairs, "
+        f"and keeps its verdict in {report.metrics['order_consistency']:.0%} when the two change places."
+    ]
 
 
 def align(demo: Demo) -> list[str]:
@@ -222,7 +252,7 @@ def align(demo: Demo) -> list[str]:
 
     train, _ = demo.data.split(0.2, by="prompt", seed=demo.seed)
     rows = np.unique(train.pairs("best_worst")["judgment"].to_numpy())
-    chosen = generator(demo.seed, "demo", "align").permutation(rows)[:PAIRS]
+    chosen = generator(demo.seed, "demo", "align").permutation(rows)[: STEPS * PAIRS_PER_STEP]
     policy = align_policy(
         POLICY,
         train.take(np.sort(chosen)),
@@ -232,10 +262,11 @@ def align(demo: Demo) -> list[str]:
         **TRAINING,
     )
     summary = policy.summary
+    losses = [row["loss"] for row in read_metrics(demo.run.path("policy", "metrics.jsonl")) if "loss" in row]
     return [
-        f"{summary['steps']} steps of {TRAINING['batch_size']} pairs, low-rank adapters, "
+        f"{summary['steps']} steps of {PAIRS_PER_STEP} pairs, low-rank adapters, "
         f"{summary['tokens_per_second']:.0f} tokens/s; the policy is in {demo.run.path('policy', 'model')}.",
-        f"In the last step its implicit reward ranked {summary['last']['accuracy']:.0%} of the pairs right.",
+        f"Mean loss of the first ten steps {_mean(losses[:10]):.3f}, of the last ten {_mean(losses[-10:]):.3f}.",
     ]
 
 
@@ -250,12 +281,15 @@ def before_and_after(demo: Demo) -> list[str]:
     pairs = test.pairs("best_worst").head(HELD_OUT_PROMPTS)
     texts = [[row["chosen"], row["rejected"]] for row in pairs.iter_rows(named=True)]
     prompts = _turns(test, pairs["judgment"].to_numpy())
-    scored = [policy.log_probs(prompts, texts), policy.reference_log_probs(prompts, texts)]
+    scored = [
+        policy.log_probs(prompts, texts, batch_size=2),
+        policy.reference_log_probs(prompts, texts, batch_size=2),
+    ]
     sides = [(_column(found, 0), _column(found, 1)) for found in scored]
 
     judge, who = _judge(demo, test)
     asked = _turns(test, _first_of_each_prompt(test)[:HELD_OUT_PROMPTS])
-    settings: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "temperature": 0.0, "batch_size": 20}
+    settings: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "temperature": 0.0, "batch_size": 10}
     after = [group[0] for group in policy.generate(asked, **settings)]
     before = [group[0] for group in generate(policy.reference, asked, **settings)]
     wins = answer_win_rate(judge, [_text(prompt) for prompt in asked], after, before, graded=False)
@@ -278,7 +312,7 @@ def before_and_after(demo: Demo) -> list[str]:
         }
         for i in shown
     ]
-    demo.report("6_policy", report)
+    demo.report("7_policy", report)
     lines = [*report.notes]
     means = np.nanmean(verdicts, axis=0)
     lines.append(
@@ -316,6 +350,15 @@ def _first_of_each_prompt(data: PreferenceData) -> npt.NDArray[np.int64]:
 
 def _column(scores: SequenceScores, side: int) -> SequenceScores:
     return replace(scores, sum=scores.sum[:, side], count=scores.count[:, side])
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _decided(report: Report) -> int:
+    """Pairs with a gold preference."""
+    return round(report.metrics["pairs"] - report.metrics["gold_ties"])
 
 
 def _share(report: Report) -> str:
