@@ -1,8 +1,8 @@
 """Install PyTorch into the running environment, without accelerator packages where no accelerator is.
 
-On Linux the default PyTorch wheels bring several gigabytes of CUDA packages. A machine without an NVIDIA GPU does
-not need them, so this tries, in order: the index given as the first argument, a CPU build that the user's own pip
-configuration offers, and last the default wheels, saying so.
+On Linux the default PyTorch wheels bring several gigabytes of CUDA packages. A machine without an NVIDIA GPU
+does not need them, so this tries, in order: the index given as the first argument, a CPU build that the user's
+own pip configuration offers, and last the default wheels, saying so.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def main(index: str) -> int:
     if pip_install(f"torch=={VERSION}+cpu", quiet=True):
         return 0
     print(
-        "No GPU here and no CPU-only build of PyTorch in the configured package indexes: installing the default "
-        "build, a large download. To avoid it, interrupt and run make with TORCH_INDEX set to the CPU wheel index "
-        "named on PyTorch's install page.",
+        "No GPU here and no CPU-only build of PyTorch in the configured package indexes: installing the "
+        "default build, a large download. To avoid it, interrupt and run make with TORCH_INDEX set to the "
+        "CPU wheel index named on PyTorch's install page.",
         file=sys.stderr,
     )
     return 0 if pip_install(f"torch=={VERSION}") else 2

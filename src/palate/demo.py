@@ -69,7 +69,7 @@ class Demo:
             self.run.log(name=title, seconds=round(time.perf_counter() - started, 1))
             self.run.finish(name)
         lines = self.run.read_json(f"notes/{name}.json")
-        self.notes += lines
+        self.notes += [f"{title.partition(':')[0]}: {line}" for line in lines]
         for line in lines:
             self.say(f"  {line}")
 
@@ -146,11 +146,11 @@ def choices(demo: Demo) -> list[str]:
 
     travel, vote = modechoice(), anes96()
     board = rank_judgments(travel)
-    demo.run.write_json("1_travellers.json", board.to_json())
+    demo.run.write_json("1_leaderboard_of_ways_to_travel.json", board.to_json())
     lines = [
         f"210 travellers: {board.table['item'][0]} is chosen most readily, {board.table['item'][-1]} least."
     ]
-    cases = (("travellers", travel, "2_travellers_model"), ("voters", vote, "3_voters_model"))
+    cases = (("travellers", travel, "2_travellers"), ("voters", vote, "3_voters"))
     for who, data, name in cases:
         train, test = data.split(0.3, by="annotator", seed=demo.seed)
         model = RewardModel(encoder="features", loss="listmle", groups="lists", l2=1e-3, seed=demo.seed).fit(
@@ -266,7 +266,7 @@ def align(demo: Demo) -> list[str]:
     return [
         f"{summary['steps']} steps of {PAIRS_PER_STEP} pairs, low-rank adapters, "
         f"{summary['tokens_per_second']:.0f} tokens/s; the policy is in {demo.run.path('policy', 'model')}.",
-        f"Mean loss of the first ten steps {_mean(losses[:10]):.3f}, of the last ten {_mean(losses[-10:]):.3f}.",
+        f"Mean loss: {_mean(losses[:10]):.3f} in the first ten steps, {_mean(losses[-10:]):.3f} in the last.",
     ]
 
 

@@ -1,8 +1,8 @@
 """Run folders: what was run, on which data, with which result, in files a person can read.
 
 A run folder holds ``config.json``, ``data.json`` (fingerprint and counts), ``metrics.jsonl``, ``state.json``
-(which steps are done), whatever the steps wrote (``model/``), and ``report.html``. Every file is written whole
-or not at all, so an interrupted run leaves a folder from which the same command goes on.
+(which steps are done), whatever the steps wrote (``model/``), and ``report.html``. Files are written whole or
+not at all, so an interrupted run leaves a folder from which the same command goes on.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from palate.errors import MissingDependency
 def anes96() -> PreferenceData:
     """944 American voters of 1996 choosing between Clinton and Dole.
 
-    One judgment per voter, protocol `choice`, items Clinton and Dole. `features` (2, 3) per judgment: the
+    One judgment per voter, protocol `choice`, items Clinton and Dole; `features` (2, 3) per judgment: the
     distance between the voter's own place on the seven-point left-right scale and where the voter puts the
-    candidate; the distance of the voter's party identification (0 strong Democrat to 6 strong Republican) from
-    the candidate's party; and 1 for Clinton (the constant by which he is ahead otherwise).
+    candidate; the distance of the voter's party identification (0 strong Democrat to 6 strong Republican)
+    from the candidate's party; and 1 for Clinton (the constant by which he is ahead otherwise).
 
     Raises:
         MissingDependency: statsmodels is not installed.
@@ -36,8 +36,8 @@ def anes96() -> PreferenceData:
 def modechoice() -> PreferenceData:
     """210 travellers between Sydney, Canberra and Melbourne choosing to go by air, train, bus or car.
 
-    One judgment per traveller, protocol `choice`, four items. `features` (4, 7) per judgment: terminal waiting
-    time (minutes), in-vehicle cost, travel time (minutes), generalised cost, and constants for air, train and
+    One judgment per traveller, protocol `choice`, four items; `features` (4, 7) per judgment: terminal wait
+    (minutes), in-vehicle cost, travel time (minutes), generalised cost, and constants for air, train and
     bus.
 
     Raises:

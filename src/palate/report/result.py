@@ -107,8 +107,10 @@ class Report:
     def add_to(self, page: Page, *, nested: bool = False) -> Page:
         """Add findings, pictures, tables and examples to a page, under headings (`nested`: smaller ones)."""
         section = page.subheading if nested else page.heading
-        section("In short")
-        page.numbers(_key_figures(self.metrics)).notes(self.notes)
+        if self.metrics:
+            section("In short")
+            page.numbers(_key_figures(self.metrics))
+        page.notes(self.notes)
         drawn = self._drawn()
         for name in drawn:
             picture, table = PICTURES[name], self.tables[name]
@@ -117,11 +119,12 @@ class Report:
         if self.examples:
             section("Examples")
             page.examples(self.examples)
-        section("All numbers")
+        if self.metrics or len(self.tables) > len(drawn):
+            section("All numbers")
         for name in self.tables:
             if name not in drawn:
                 page.table(self.tables[name], name.replace("_", " "))
-        return page.facts(self.metrics, "Every metric")
+        return page.facts(self.metrics, "Every metric") if self.metrics else page
 
 
 def _plain(table: pl.DataFrame) -> dict[str, Any]:

@@ -85,11 +85,8 @@ def _add_run(page: Page, folder: Path, prefix: str) -> None:
     config = _config(folder)
     if notes := config.get("notes"):
         page.heading(f"{prefix}In short").notes([str(note) for note in notes])
-    boards = {path: value for path, value in found.items() if _is_board(value)}
-    for value in boards.values():
-        add_leaderboard(page, value, f"{prefix}Leaderboard")
-    for path in sorted(found.keys() - boards.keys()):
-        _add_result(page, path, found[path], prefix)
+    for path, value in found.items():
+        _add_result(page, path, value, prefix)
     if (folder / "metrics.jsonl").exists():
         add_curves(page, folder / "metrics.jsonl", f"{prefix}Training")
     if data:
@@ -106,8 +103,12 @@ def _add_result(page: Page, path: Path, value: Any, prefix: str) -> None:
     if isinstance(value, Mapping) and value.get("kind") == KIND:
         _add_report(page, Report.from_json(value), prefix)
         return
-    name = path.stem.replace("_", " ").capitalize()
-    page.heading(f"{prefix}{name}").facts(value if isinstance(value, Mapping) else {"values": value})
+    # A number at the front of a file's name is its place in the page, not part of its title.
+    heading = prefix + path.stem.lstrip("0123456789_").replace("_", " ").capitalize()
+    if _is_board(value):
+        add_leaderboard(page, value, heading)
+    else:
+        page.heading(heading).facts(value if isinstance(value, Mapping) else {"values": value})
 
 
 def _add_report(page: Page, report: Report, prefix: str) -> None:
