@@ -1,8 +1,8 @@
 """Install PyTorch into the running environment, without accelerator packages where no accelerator is.
 
 On Linux the default PyTorch wheels bring several gigabytes of CUDA packages. A machine without an NVIDIA GPU
-does not need them, so this tries, in order: the index given as the first argument, a CPU build that the user's
-own pip configuration offers, and last the default wheels, saying so.
+does not need them, so this tries, in order: the index given as the first argument, a CPU build that the
+user's own pip configuration offers, and last the default wheels, saying so.
 """
 
 from __future__ import annotations

@@ -33,7 +33,6 @@ ENCODER = "all-minilm-l6-v2"
 STEPS, PAIRS_PER_STEP = 40, 4
 # Two passes of two pairs a step instead of one of four: the same gradient with less memory at once.
 TRAINING: dict[str, Any] = {
-    "steps": STEPS,
     "batch_size": PAIRS_PER_STEP // 2,
     "gradient_accumulation": 2,
     "learning_rate": 2e-4,
@@ -53,6 +52,7 @@ class Demo:
     data: PreferenceData
     own: bool
     seed: int
+    steps: int
     say: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
 
@@ -78,6 +78,7 @@ def run_demo(
     out: str | Path = "runs/demo",
     *,
     data: str | None = None,
+    steps: int = STEPS,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -86,6 +87,7 @@ def run_demo(
     Args:
         out: run folder; the same call resumes it.
         data: a file of the user's own in place of the sets that come with Palate.
+        steps: of the alignment, four pairs each.
         seed: of splits, training and sampling.
         say: takes one line for each thing done.
 
@@ -106,9 +108,9 @@ def run_demo(
         "data": judgments.fingerprint(),
         "policy": POLICY,
         "encoder": ENCODER,
-        "training": TRAINING,
+        "training": {"steps": steps, **TRAINING},
     }
-    demo = Demo(Run(out, config), judgments, data is not None, seed, say)
+    demo = Demo(Run(out, config), judgments, data is not None, seed, steps, say)
     if not demo.own:
         demo.step(
             "choices",
@@ -252,13 +254,14 @@ def align(demo: Demo) -> list[str]:
 
     train, _ = demo.data.split(0.2, by="prompt", seed=demo.seed)
     rows = np.unique(train.pairs("best_worst")["judgment"].to_numpy())
-    chosen = generator(demo.seed, "demo", "align").permutation(rows)[: STEPS * PAIRS_PER_STEP]
+    chosen = generator(demo.seed, "demo", "align").permutation(rows)[: demo.steps * PAIRS_PER_STEP]
     policy = align_policy(
         POLICY,
         train.take(np.sort(chosen)),
         method="dpo",
         out=demo.run.path("policy"),
         seed=demo.seed,
+        steps=demo.steps,
         **TRAINING,
     )
     summary = policy.summary

@@ -12,6 +12,7 @@ import pytest
 
 from palate.cli.app import main
 from palate.data import PreferenceData, load
+from palate.errors import PalateWarning
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def text_pairs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 def _hh(shared: Path) -> PreferenceData:
-    return load(shared / "hh-rlhf-harmless/harmless-base-test.jsonl.gz", format="hh-rlhf").sample(120, seed=0)
+    with pytest.warns(PalateWarning):  # prompts that differ, and empty answers
+        data = load(shared / "hh-rlhf-harmless/harmless-base-test.jsonl.gz", format="hh-rlhf")
+    return data.sample(120, seed=0)
 
 
 def _ukp(shared: Path) -> PreferenceData:

@@ -18,6 +18,7 @@ def demo(
     data: Annotated[
         str | None, typer.Option("--data", help="A file of your own in place of the shipped sets.")
     ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the alignment.")] = 40,
     seed: SeedOption = 0,
 ) -> None:
     """Inspect, rank, train a reward model, align SmolLM2-135M, evaluate before and after, write a report.
@@ -26,4 +27,4 @@ def demo(
     """
     from palate.demo import run_demo
 
-    run_demo(out, data=data, seed=seed, say=typer.echo)
+    run_demo(out, data=data, steps=steps, seed=seed, say=typer.echo)

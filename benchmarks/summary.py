@@ -1,0 +1,143 @@
+"""Write docs/benchmarks.md from the result files, so that no figure there comes from anywhere else.
+
+Run: python benchmarks/summary.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return [*lines, *(f"| {' | '.join(_cell(value) for value in row)} |" for row in rows), ""]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def section(title: str, name: str, text: str) -> list[str]:
+    return [
+        f"## {title}",
+        "",
+        text,
+        "",
+        f"`benchmarks/{name}.py` wrote `benchmarks/results/{name}.json`.",
+        "",
+    ]
+
+
+def rank(r: dict[str, Any]) -> list[str]:
+    lines = section(
+        "Bradley-Terry leaderboards",
+        "rank_bradley_terry",
+        "Seconds (median) from string columns in memory; Palate's include sandwich intervals, the peers have none. "
+        "The floor is one pass that turns the names into integers.",
+    )
+    names = list(r["results"][0]["seconds"])
+    rows = [
+        (f"{row['battles']:,} battles, {row['items']} items", *row["seconds"].values())
+        for row in r["results"]
+    ]
+    return lines + table(("", *(name.replace("_", " ") for name in names)), rows)
+
+
+def load(r: dict[str, Any]) -> list[str]:
+    lines = section(
+        "Loading a million battles",
+        "data_load",
+        "Best time and peak memory of the process. pyarrow's own read of the file is the floor; Palate also checks every "
+        "row and makes judgments of them.",
+    )
+    rows = [(row["file"], row["reader"], row["seconds"], row["peak_mib"]) for row in r["results"]]
+    return lines + table(("file", "reader", "seconds", "peak MiB"), rows)
+
+
+def views(r: dict[str, Any]) -> list[str]:
+    lines = section("Views of a million judgments", "data_views", "Seconds, best of several.")
+    return lines + table(("operation", "seconds"), r["seconds"].items())
+
+
+def cache(r: dict[str, Any]) -> list[str]:
+    passes = r["passes"]
+    return section(
+        "The embedding cache",
+        "embedding_cache",
+        f"{r['texts']:,} texts through {r['encoder']}: {passes['first']['seconds']:.1f} s the first time, "
+        f"{passes['second']['seconds']:.2f} s the second.",
+    )
+
+
+def reward(r: dict[str, Any]) -> list[str]:
+    return section(
+        "A reward model on a frozen encoder",
+        "reward_frozen",
+        f"{r['pairs']:,} pairs ({r['distinct_texts']:,} distinct texts): first fit {r['first_fit_seconds']:.1f} s with "
+        f"encoding, second {r['second_fit_seconds']:.1f} s from the cache, loading of the encoder included. "
+        f"scikit-learn's LogisticRegression on differences of embeddings already in memory takes "
+        f"{r['sklearn_fit_seconds_embeddings_in_memory']:.2f} s for the same held-out loss "
+        f"({r['held_out_loss']:.4f} and {r['sklearn_held_out_loss']:.4f}).",
+    )
+
+
+def log_probs(r: dict[str, Any]) -> list[str]:
+    lines = section(
+        "Log-probabilities in chunks",
+        "log_probs",
+        f"{r['rows']} x {r['length']} tokens of {r['model']}, beside the form that holds all logits.",
+    )
+    rows = [
+        (
+            f"{name}, {way}",
+            result["speed"]["tokens_per_second"][way],
+            result["memory"][way]["peak_memory_above_loaded_model_mb"],
+        )
+        for name, result in r["results"].items()
+        for way in ("naive", "chunked")
+    ]
+    return lines + table(("", "tokens/s", "peak MB above the loaded model"), rows)
+
+
+def demo(r: dict[str, Any]) -> list[str]:
+    lines = section(
+        "The demo",
+        "demo",
+        f"{r['seconds']['demo']:.0f} s and {r['peak_memory_gib']:.1f} GiB at the peak on {r['machine']['cores']} cores, "
+        f"after {r['seconds']['fetch and convert the models']:.0f} s to fetch and convert the models once.",
+    )
+    return lines + table(("step", "seconds"), r["steps"].items())
+
+
+PARTS = {
+    "demo": demo, "rank_bradley_terry": rank, "data_load": load, "data_views": views, "embedding_cache": cache,
+    "reward_frozen": reward, "log_probs": log_probs,
+}  # fmt: skip
+
+
+def main() -> None:
+    lines = [
+        "# Benchmarks",
+        "",
+        "Measured on two cores of a shared virtual machine without a GPU; the result files have versions, sizes and the "
+        "load at the time. `make bench` runs all of them. This page is written by `benchmarks/summary.py`.",
+        "",
+    ]
+    for name, part in PARTS.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            lines += part(json.loads(path.read_text("utf-8")))
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
