@@ -60,10 +60,19 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        return getattr(_import(_LAZY[name]), name)
     if name in _SUBPACKAGES:
-        return import_module(f"palate.{name}")
+        return _import(f"palate.{name}")
     raise AttributeError(f"module 'palate' has no attribute {name!r}")
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        from palate.errors import MissingDependency
+
+        raise MissingDependency.of(error) or error from None
 
 
 def __dir__() -> list[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 POLICY = "smollm2-135m-instruct"
 ENCODER = "all-minilm-l6-v2"
-STEPS, PAIRS_PER_STEP = 40, 4
+STEPS, PAIRS_PER_STEP = 32, 4
 # Two passes of two pairs a step instead of one of four: the same gradient with less memory at once.
 TRAINING: dict[str, Any] = {
     "batch_size": PAIRS_PER_STEP // 2,

@@ -45,11 +45,25 @@ class ConfigError(PalateError, ValueError):
     """An option or configuration value that cannot be used."""
 
 
-class MissingDependency(PalateError):
+class MissingDependency(PalateError, ImportError):
     """A part of Palate whose optional packages are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs packages that are not installed; run: pip install "palate[{extra}]"')
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> MissingDependency | None:
+        """The error that names the extra which brings the missing module; None if no extra does."""
+        import re
+        from importlib.metadata import requires
+
+        packages = {"sklearn": "scikit-learn"}
+        module = (error.name or "").partition(".")[0]
+        for requirement in requires("palate") or ():
+            match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+            if match and match[1] == packages.get(module, module) and match[2] not in ("all", "dev"):
+                return cls(f"this (module {module})", match[2])
+        return None
 
 
 class CheckFailed(PalateError):

@@ -301,10 +301,9 @@ def test_a_folder_with_another_run_or_no_policy_is_refused(
 
 @pytest.mark.models
 @pytest.mark.slow
-def test_smollm2_learns_real_pairs_of_harmlessness_and_resumes(
-    smollm2: Path, shared_data: Path, tmp_path: Path
-) -> None:
-    data = palate.load(shared_data / "hh-rlhf-harmless" / "harmless-base-test.jsonl.gz", format="hh-rlhf")
+def test_smollm2_learns_real_pairs_of_harmlessness(smollm2: Path, shared_data: Path, tmp_path: Path) -> None:
+    with pytest.warns(PalateWarning):  # prompts that differ, and empty answers
+        data = palate.load(shared_data / "hh-rlhf-harmless" / "harmless-base-test.jsonl.gz", format="hh-rlhf")
     frame = data.pairs()
     short = (
         frame["prompt"].str.len_chars() + frame["chosen"].str.len_chars() + frame["rejected"].str.len_chars()

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from palate.errors import PalateError, PalateWarning
+from palate.errors import MissingDependency, PalateError, PalateWarning
 
 app = typer.Typer(
     name="palate",
@@ -73,16 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output went away (`palate ... | head`); that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except PalateError as error:
-        if debug:
-            raise
-        print(f"palate: {_one_line(error)}", file=sys.stderr)
-        return error.exit_code
     except Exception as error:
         if _shown_by_click(error):
             return int(getattr(error, "exit_code", 2))
         if debug:
             raise
+        known = MissingDependency.of(error) if isinstance(error, ModuleNotFoundError) else error
+        if isinstance(known, PalateError):
+            print(f"palate: {_one_line(known)}", file=sys.stderr)
+            return known.exit_code
         kind = type(error).__name__
         print(
             f"palate: {kind}: {_one_line(error)} (run again with --debug for the traceback)", file=sys.stderr

@@ -18,7 +18,7 @@ def demo(
     data: Annotated[
         str | None, typer.Option("--data", help="A file of your own in place of the shipped sets.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the alignment.")] = 40,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the alignment.")] = 32,
     seed: SeedOption = 0,
 ) -> None:
     """Inspect, rank, train a reward model, align SmolLM2-135M, evaluate before and after, write a report.
