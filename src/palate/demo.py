@@ -229,15 +229,9 @@ def language_model_judge(demo: Demo) -> list[str]:
     from palate.judges import LLMJudge
 
     _, test = demo.data.split(0.2, by="prompt", seed=demo.seed)
-    pairs = test.pairs("best_worst").head(JUDGED_PAIRS)
-    two = PreferenceData.from_columns(
-        {
-            "prompt": [_text(prompt) for prompt in _turns(test, pairs["judgment"].to_numpy())],
-            "responses": [list(row) for row in pairs.select("chosen", "rejected").iter_rows()],
-            "scores": [[1.0, 0.0]] * pairs.height,
-        }
-    )
-    report = evaluate(LLMJudge(POLICY, rubric="instruction-following"), two, seed=demo.seed)
+    pairs = test.as_pairs("best_worst")
+    pairs = pairs.take(range(min(JUDGED_PAIRS, len(pairs))))
+    report = evaluate(LLMJudge(POLICY, rubric="instruction-following"), pairs, seed=demo.seed)
     report.title = "SmolLM2-135M as judge"
     demo.report("6_language_model_as_judge", report)
     if "accuracy" not in report.metrics:

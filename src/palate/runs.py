@@ -68,18 +68,24 @@ class Run:
         existing = self.folder / "config.json"
         if existing.exists():
             before = json.loads(existing.read_text("utf-8"))
-            if before != self.config:
+            # A run that stopped before it made anything has nothing to protect: a corrected command goes on.
+            if before != self.config and not self._has_work():
+                existing.unlink()
+            elif before != self.config:
                 names = before.keys() | self.config.keys()
                 changed = sorted(k for k in names if before.get(k) != self.config.get(k))
                 raise ConfigError(
                     f"{self.folder} holds a run with other settings ({', '.join(changed)}); "
                     "give another folder with --out, or remove this one"
                 )
-        else:
+        if not existing.exists():
             if self.folder.exists() and not self.folder.is_dir():
                 raise ConfigError(f"{self.folder} is a file; give a folder with --out")
             with atomic_write(existing) as file:
                 file.write(to_json(self.config))
+
+    def _has_work(self) -> bool:
+        return any(entry.name not in ("config.json", "data.json") for entry in self.folder.iterdir())
 
     def path(self, *parts: str) -> Path:
         return self.folder.joinpath(*parts)

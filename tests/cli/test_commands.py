@@ -217,3 +217,29 @@ def test_align_on_real_sets_writes_a_policy_that_judges(
     code, printed, err = palate("evaluate", out, text_pairs[name], "--sample", "4", "--json")
     assert code == 0, err
     assert json.loads(printed)["pairs"] >= 1
+
+
+def test_lists_are_converted_to_pairs_for_trl(palate: Palate, tmp_path: Path) -> None:
+    from palate.data.resources import verifiable_instructions
+
+    verifiable_instructions().sample(20, seed=0).save(tmp_path / "lists.parquet")
+    code, _, err = palate("convert", tmp_path / "lists.parquet", tmp_path / "p.jsonl", "--to", "trl")
+    assert code == 2
+    assert "pairs" in err
+    code, _, err = palate(
+        "convert", tmp_path / "lists.parquet", tmp_path / "p.jsonl", "--to", "trl", "--pairs", "best_worst",
+        "--write", "lossy=true",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text("utf-8").splitlines()]
+    assert all(row["score_chosen"] > row["score_rejected"] for row in rows)
+
+
+def test_a_corrected_command_may_use_the_folder_of_one_that_failed(
+    palate: Palate, votes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert palate("train", "reward", votes, "--encoder", "features", "--out", out)[0] == 2
+    code, _, err = palate("train", "reward", votes, "--encoder", "features", "--out", out, "--seed", "1")
+    assert code == 2
+    assert "other settings" not in err

@@ -129,6 +129,9 @@ def show(value: Any) -> str:
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {show(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(show(item) for item in value)
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(show(item) for item in value)
     return escape(str(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -42,7 +42,7 @@ def inspect(
         print_json(found)
         return
     problems = found.pop("problems")
-    print_mapping(file, {name: _readable(value) for name, value in found.items()})
+    print_mapping(file, found)
     if problems:
         print_table(
             "\nProblems",
@@ -50,14 +50,6 @@ def inspect(
         )
     else:
         typer.echo("\nNo problems found.")
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [f"{name}: {_readable(item)}" for name, item in value.items()]
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value
 
 
 @app.command()
@@ -72,6 +64,10 @@ def convert(
     label: LabelOption = None,
     constant: ConstantOption = None,
     read: ReadOption = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", help="Turn lists into pairs: all, best_worst, best_random or adjacent."),
+    ] = None,
     write: Annotated[
         list[str] | None,
         typer.Option("--write", help="An option of the writer: --write lossy=true. Repeatable."),
@@ -82,5 +78,7 @@ def convert(
     Example: `palate convert battles.jsonl pairs.jsonl --to trl`
     """
     data = read_input(file, format, column, label, constant, read)
+    if pairs is not None:
+        data = data.as_pairs(pairs)  # type: ignore[arg-type]
     data.save(output, format=to, **parameters(write, "--write"))
     typer.echo(f"{output}: {data.n_rows:,} judgments", err=True)

@@ -241,6 +241,14 @@ class PreferenceData:
 
         return grouping.group_by_prompt(self, by=by)
 
+    def as_pairs(
+        self, strategy: Literal["all", "best_worst", "best_random", "adjacent"] = "best_worst", **options: Any
+    ) -> PreferenceData:
+        """Each pair as a judgment of two alternatives; see `palate.data.pairing.as_pairs`."""
+        from palate.data import pairing
+
+        return pairing.as_pairs(self, strategy, **options)
+
     def filter(self, **conditions: Any) -> PreferenceData:
         """Judgments whose columns equal the given values; see `palate.data.subsets.filter_rows`."""
         from palate.data import subsets

@@ -275,7 +275,7 @@ def fetch(info: ModelInfo, *, force: bool = False, accept_license: bool = False)
     if info.terms and not accept_license and info.terms not in accepted:
         raise ConfigError(
             f"{info.name} comes under the {info.licence}; read them, and if you accept them "
-            f"pass accept_license=True, or set PALATE_ACCEPT_LICENSE={info.terms}"
+            f"pass accept_license=True (--accept-license), or set PALATE_ACCEPT_LICENSE={info.terms}"
         )
     try:
         return _fetch(info, force)

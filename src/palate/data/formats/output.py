@@ -113,7 +113,10 @@ def _rows(
     rows: writing.Rows = format.write(data, **options)
     missing = int(data.n_rows - rows.kept.sum())
     if missing == data.n_rows:
-        raise DataError(f"{format.name} can hold none of the judgments: all are {rows.reason}", file=path)
+        remedy = "turn lists into pairs with data.as_pairs()" if "of two" in rows.reason else ""
+        raise DataError(
+            f"{format.name} can hold none of the judgments: all are {rows.reason}", file=path, remedy=remedy
+        )
     if lossy:
         return rows.table
     if missing:
