@@ -43,7 +43,8 @@ def rank(r: dict[str, Any]) -> list[str]:
         "rank_bradley_terry",
         "Median seconds. `palate` goes from the record to the board with sandwich intervals, `palate columns` from string "
         "columns, with making and checking the record; evalica and choix start from strings too and give no intervals. "
-        "The floor is one pass that turns the names into integers. All agree on the strengths to 1e-12.",
+        "The floor is one pass that turns the names into integers. The largest difference of a strength from a peer's is "
+        f"{max(x for row in r['results'] for x in row['largest_difference'].values()):.1e}.",
     )
     names = list(r["results"][0]["seconds"])
     rows = [

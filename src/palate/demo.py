@@ -171,8 +171,8 @@ def inspect(demo: Demo) -> list[str]:
     found = demo.data.describe()
     demo.run.write_json("data.json", {"fingerprint": demo.data.fingerprint(), **found})
     lines = [
-        f"{found['rows']:,} judgments on {found['prompts']:,} prompts, {found['items']:,} systems, "
-        f"{found['annotators']:,} annotators."
+        f"{found['rows']:,} judgments on {found['prompts']:,} prompts, {found['items']:,} systems; "
+        f"annotators: {found['annotators']:,}."
     ]
     if not demo.own:
         lines.append(
@@ -285,11 +285,14 @@ def before_and_after(demo: Demo) -> list[str]:
     sides = [(_column(found, 0), _column(found, 1)) for found in scored]
 
     judge, who = _judge(demo, test)
-    asked = _turns(test, _first_of_each_prompt(test)[:HELD_OUT_PROMPTS])
+    rows = _first_of_each_prompt(test)[:HELD_OUT_PROMPTS]
+    asked = _turns(test, rows)
+    # A judge reads a prompt as the data has it, also where the policy is given its turns.
+    texts_asked = [text or "" for text in test.column("prompt").take(pa.array(rows)).to_pylist()]
     settings: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "temperature": 0.0, "batch_size": 10}
     after = [group[0] for group in policy.generate(asked, **settings)]
     before = [group[0] for group in generate(policy.reference, asked, **settings)]
-    wins = answer_win_rate(judge, [_text(prompt) for prompt in asked], after, before, graded=False)
+    wins = answer_win_rate(judge, texts_asked, after, before, graded=False)
     report = evaluate_policy(
         *sides,
         beta=policy.beta,
@@ -297,13 +300,11 @@ def before_and_after(demo: Demo) -> list[str]:
         metrics_file=demo.run.path("policy", "metrics.jsonl"),
         title="The policy before and after",
     )
-    verdicts = judge.score(
-        [_text(prompt) for prompt in asked], [list(two) for two in zip(after, before, strict=True)]
-    ).scores
+    verdicts = judge.score(texts_asked, [list(two) for two in zip(after, before, strict=True)]).scores
     shown = np.argsort(-np.abs(np.nan_to_num(verdicts[:, 0] - verdicts[:, 1])), kind="stable")[:6]
     report.examples = [
         {
-            "prompt": _text(asked[i]),
+            "prompt": texts_asked[i],
             "sides": [{"label": "before", "text": before[i]}, {"label": "after", "text": after[i]}],
             "note": f"{who} gives {verdicts[i, 1]:.2f} before and {verdicts[i, 0]:.2f} after.",
         }
@@ -335,10 +336,6 @@ def _turns(data: PreferenceData, rows: npt.NDArray[np.int64]) -> list[Any]:
     texts = data.column("prompt").take(pa.array(rows)).to_pylist()
     turns = data.column("messages").take(pa.array(rows)).to_pylist()
     return [turn or text or "" for turn, text in zip(turns, texts, strict=True)]
-
-
-def _text(prompt: Any) -> str:
-    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
 
 
 def _first_of_each_prompt(data: PreferenceData) -> npt.NDArray[np.int64]:
