@@ -15,6 +15,7 @@ from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.rank import count
 from palate.rank import counts as counts_module
+from palate.rank.battles import battles
 
 NAN = float("nan")
 
@@ -79,7 +80,7 @@ def test_judgments_of_different_lengths_mix():
     counted = count(rows((["a", "b"], [1, 0]), (["a", "b", "c"], [1, 2, 3]), (["c"], [1])))
     assert table(counted)[0] == {("a", "b"): 1, ("b", "a"): 1, ("c", "a"): 1, ("c", "b"): 1}
     assert counted.unused == 1
-    assert counted.implied is not None
+    assert counted.clustered is not None
     assert counted.square.sum() == 1
     assert counted.per_item(counted.count.sum(axis=1)).tolist() == [3, 3, 2]
 
@@ -150,9 +151,10 @@ def test_sorting_and_the_table_count_the_same_as_a_loop(drawn):
         key = (a, b) if left > right else (b, a) if left < right else frozenset((a, b))
         expected[key] += weight
     by_table = count(data)
-    codes, items = counts_module._encode(data)
-    parts = counts_module._of_two(data, codes.reshape(-1, 2), "tie")
-    by_sorting = counts_module._by_sorting(len(items), *parts[:4])
+    rows = battles(data)
+    by_sorting = counts_module._by_sorting(
+        len(rows.items), rows.first, rows.second, rows.outcome, rows.weight
+    )
     wins, ties = table(by_table)
     assert wins | ties == pytest.approx(dict(expected))
     for left, right in zip(

@@ -103,18 +103,18 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
         advice.append(
             f"{found['ties']:.0%} of the comparisons are ties; as half wins they pull strengths together."
         )
-    outliers = found["fit"]["outliers"]
-    if outliers:
+    if found.get("fit", {}).get("outliers"):
+        outliers = found["fit"]["outliers"]
         worst = outliers[0]
         advice.append(
             f"{len(outliers)}{'+' if len(outliers) == MOST else ''} pairs do not fit the model; worst: "
             f"{worst['a']} took {worst['observed']:.0%} of {worst['n']} against {worst['b']}, "
             f"{worst['predicted']:.0%} expected."
         )
-    weight = board.comparisons.weight
-    if weight.sum() > board.comparisons.n_comparisons and (weight == np.rint(weight)).all():
+    weight = board.comparisons.weight if board.comparisons is not None else np.zeros(0)
+    if weight.sum() > found.get("comparisons", 0) and (weight == np.rint(weight)).all():
         advice.append("The weights are whole numbers; if they count equal judgments, set weights='count'.")
-    if found["judgments_without_comparison"]:
+    if found.get("judgments_without_comparison"):
         advice.append(
             f"{found['judgments_without_comparison']:,} judgments compare nothing and were not used."
         )

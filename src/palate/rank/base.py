@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from palate.data.table import PreferenceData
-from palate.errors import unknown
+from palate.errors import ConfigError, unknown
 from palate.rank.counts import Comparisons
-from palate.rank.leaderboard import Leaderboard
+from palate.rank.leaderboard import LOG_ODDS, Leaderboard, Scale, anchored
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 class Ranker(ABC):
@@ -26,13 +32,18 @@ class Ranker(ABC):
 
     Attributes:
         items_: names of the M items.
-        strengths_: natural-log strengths with mean 0, shape (M,).
+        strengths_: strengths with mean 0, shape (M,); natural-log where the method is a model of comparisons.
         covariance_: their covariance, shape (M, M); None where the method has none or it would not fit in
             memory.
         draws_: draws of the strengths' error, shape (M, draws), where those stand in for the covariance.
-        comparisons_: the aggregated comparisons of the fit.
+        comparisons_: the aggregated comparisons of the fit; None where the method is not based on any.
         n_comparisons_: how many there were.
-        diagnostics_: what the fit says about itself.
+        diagnostics_: what the fit says about itself, for `Leaderboard.diagnostics`.
+        scale_: how strengths are shown as ratings.
+        n_: judgments per item, shape (M,), where comparisons do not say it.
+        coefficients_: effects of covariates, one row each (feature, coefficient, standard_error, lower,
+            upper, p), where the method has any.
+        annotators_: one row per annotator (annotator, n, ...), where the method models them.
     """
 
     method: ClassVar[str]
@@ -41,11 +52,22 @@ class Ranker(ABC):
 
     items_: list[str]
     strengths_: Floats
-    covariance_: Floats | None
-    draws_: Floats | None
-    comparisons_: Comparisons
-    n_comparisons_: int
+    covariance_: Floats | None = None
+    draws_: Floats | None = None
+    comparisons_: Comparisons | None = None
+    n_comparisons_: int = 0
     diagnostics_: dict[str, Any]
+    scale_: Scale = LOG_ODDS
+    n_: Ints | None = None
+    coefficients_: pl.DataFrame | None = None
+    annotators_: pl.DataFrame | None = None
+
+    def link(self, difference: Any) -> Any:
+        """Probability to win (a tie being half) for a difference of strengths, of any shape.
+
+        A method that predicts none sets `link = None`.
+        """
+        return expit(difference)
 
     @abstractmethod
     def fit(self, data: PreferenceData | Comparisons) -> Self:
@@ -80,7 +102,34 @@ class Ranker(ABC):
             fit_diagnostics=self.diagnostics_,
             level=self.level,
             anchor=self.anchor,
+            link=self.link,
+            scale=self.scale_,
+            n=self.n_,
+            coefficients=self.coefficients_,
+            annotators=self.annotators_,
         )
+
+    # -- checks that several methods make --
+
+    def _choice(self, name: str, known: Sequence[str]) -> None:
+        """Refuse a parameter whose value is not one of `known`."""
+        if getattr(self, name) not in known:
+            raise ConfigError(f"{name} is {getattr(self, name)!r}; use {' or '.join(map(repr, known))}")
+
+    def _number(self, name: str, low: float, high: float = np.inf, *, open: bool = False) -> None:
+        """Refuse a parameter that is no number in [low, high], or in (low, high) if `open`."""
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not (low < value < high if open else low <= value <= high):
+            within = f"between {low:g} and {high:g}" if high < np.inf else f"of {low:g} or more"
+            raise ConfigError(
+                f"{name} is {value!r}; use a number {within}{', ends excluded' if open else ''}"
+            )
+
+    def _anchor(self, items: Sequence[str]) -> None:
+        """Refuse an anchor that is not among the items."""
+        if self.anchor is not None and anchored(self.anchor)[0] not in items:
+            raise unknown("anchor", anchored(self.anchor)[0], items)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())

@@ -15,7 +15,8 @@ from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError, PalateWarning, unknown
 from palate.rank import connectivity
 from palate.rank.base import Ranker
-from palate.rank.counts import FIRST_WINS, SECOND_WINS, TIE, Comparisons, count
+from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE
+from palate.rank.counts import Comparisons, count
 from palate.rank.information import DENSE_ITEMS, Information, laplacian, score_matrix, threads
 from palate.rank.leaderboard import anchored
 from palate.seeding import generator
@@ -163,7 +164,7 @@ class BradleyTerry(Ranker):
         information = Information(counted, curvature, self.l2)
         meat, scores = curvature, None
         if self.interval == "sandwich":
-            meat, scores = _squared_scores(counted, probability), _implied_scores(counted, self.strengths_)
+            meat, scores = _squared_scores(counted, probability), _clustered_scores(counted, self.strengths_)
         if counted.n_items <= DENSE_ITEMS:
             inverse = information.inverse()
             self.draws_ = None
@@ -233,10 +234,10 @@ def _squared_scores(counted: Comparisons, probability: Floats) -> Floats:
     )
 
 
-def _implied_scores(counted: Comparisons, theta: Floats) -> csr_array | None:
-    implied = counted.implied
-    if implied is None:
+def _clustered_scores(counted: Comparisons, theta: Floats) -> csr_array | None:
+    clustered = counted.clustered
+    if clustered is None:
         return None
-    expected = expit(theta[implied.winner] - theta[implied.loser])
-    residual = implied.weight * (np.where(implied.tie, 0.5, 1.0) - expected)
-    return score_matrix(implied, residual, counted.n_items)
+    expected = expit(theta[clustered.winner] - theta[clustered.loser])
+    residual = clustered.weight * (np.where(clustered.tie, 0.5, 1.0) - expected)
+    return score_matrix(clustered, residual, counted.n_items)

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from palate.errors import DataError
-from palate.rank.counts import FIRST_WINS, SECOND_WINS, TIE, Comparisons
+from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE
+from palate.rank.counts import Comparisons
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -14,41 +14,34 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from palate.data.table import PreferenceData
-from palate.data.views import pair_index
 from palate.errors import ConfigError, DataError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.integer[Any]]
+from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE, Battles, Codes, Floats, Ints, battles
 
 # (first, second, weight, square, count) of `Comparisons`
 _Pairs = tuple[Ints, Ints, Floats, Floats, Ints]
-# (first, second, outcome, weight) of each comparison, its judgment where that is shared (else -1), and
-# `unused`
-_Rows = tuple[Codes, Codes, npt.NDArray[np.int8], Floats | None, Ints | None, int]
-
-FIRST_WINS, SECOND_WINS, TIE = 0, 1, 2
-"""Columns of `Comparisons.weight` and `Comparisons.square`."""
 
 
 @dataclass(frozen=True)
-class Implied:
-    """Comparisons that share a judgment: a ranking of k items implies k(k-1)/2 that are not independent.
+class Clustered:
+    """Comparisons that are not independent: those of one ranking, of one annotator, about one prompt.
 
-    All arrays have one entry per implied comparison: the judgment it comes from (numbered from 0 without
-    gaps), the codes of winner and loser, whether it is a tie, and the weight of its score in the sum of
-    squared scores: that of the judgment, or the square root of a weight that counts equal judgments.
+    Equal comparisons of a cluster are summed. All arrays have one entry per comparison so summed: its cluster
+    (numbered from 0 without gaps), the codes of winner and loser, whether it is a tie, and its weight in the
+    cluster's score, which is squared as a whole: the weight itself, or the square root of a weight that
+    counts equal judgments.
     """
 
-    judgment: Ints
+    cluster: Ints
     winner: Ints
     loser: Ints
     tie: npt.NDArray[np.bool_]
     weight: Floats
+
+    @property
+    def n_clusters(self) -> int:
+        return int(self.cluster.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,8 @@ class Comparisons:
         weight: total weight of "first wins", "second wins" and "tie", shape (P, 3).
         square: sums of squared weights, shape (P, 3), of those comparisons that are a judgment of their own.
         count: number of comparisons, whatever their weight, shape (P, 3).
-        implied: the comparisons that share a judgment with others; they are part of `weight` and `count` but
-            not of `square`, because their scores have to be summed within a judgment before they are squared.
+        clustered: the comparisons that depend on others; they are part of `weight` and `count` but not of
+            `square`, because their scores have to be summed within a cluster before they are squared.
         unused: number of judgments that compare nothing (one judged item, weight 0, a dropped tie).
         source: the file the judgments came from, for messages.
     """
@@ -73,7 +66,7 @@ class Comparisons:
     weight: Floats
     square: Floats
     count: Ints
-    implied: Implied | None = None
+    clustered: Clustered | None = None
     unused: int = 0
     source: str | Path | None = None
 
@@ -112,188 +105,79 @@ class Comparisons:
         decided = self.count[:, :TIE].sum(axis=1) > 0
         weight, square, counts = (x[decided].copy() for x in (self.weight, self.square, self.count))
         weight[:, TIE] = square[:, TIE] = counts[:, TIE] = 0
-        first, second, implied = self.first[decided], self.second[decided], self.implied
-        if implied is not None:
-            keep = ~implied.tie
-            judgment = np.unique(implied.judgment[keep], return_inverse=True)[1]
-            winner, loser = implied.winner[keep], implied.loser[keep]
-            implied = Implied(judgment, winner, loser, implied.tie[keep], implied.weight[keep])
+        first, second, clustered = self.first[decided], self.second[decided], self.clustered
+        if clustered is not None:
+            keep = ~clustered.tie
+            cluster = np.unique(clustered.cluster[keep], return_inverse=True)[1]
+            winner, loser = clustered.winner[keep], clustered.loser[keep]
+            clustered = Clustered(cluster, winner, loser, clustered.tie[keep], clustered.weight[keep])
         return replace(
-            self, first=first, second=second, weight=weight, square=square, count=counts, implied=implied
+            self, first=first, second=second, weight=weight, square=square, count=counts, clustered=clustered
         )
+
+    def scaled(self, factor: Floats) -> Comparisons:
+        """The same comparisons with the weight of each pair times `factor`, shape (P,), which is positive."""
+        clustered = self.clustered
+        if clustered is not None:
+            pair = self.pair_of(clustered.winner, clustered.loser)
+            clustered = replace(clustered, weight=clustered.weight * factor[pair])
+        factor = factor[:, None]
+        return replace(self, weight=self.weight * factor, square=self.square * factor**2, clustered=clustered)
+
+    def pair_of(self, a: Ints, b: Ints) -> Ints:
+        """The position among the P pairs of each pair of item codes, in either order, which has met."""
+        key = np.minimum(a, b) * self.n_items + np.maximum(a, b)
+        return np.asarray(np.searchsorted(self.first * self.n_items + self.second, key))
 
 
 def count(
-    data: PreferenceData,
+    data: PreferenceData | Battles,
     both_bad: Literal["tie", "drop"] = "tie",
     weights: Literal["importance", "count"] = "importance",
+    cluster: npt.NDArray[np.integer[Any]] | None = None,
 ) -> Comparisons:
-    """Aggregate the judgments about named items.
-
-    A judgment of k items gives all comparisons it implies: higher score beats lower, equal scores tie, NaN
-    ("not judged") compares with nothing. A `choice` compares the chosen with each of the others and those not
-    at all.
+    """Aggregate the judgments about named items; see `palate.rank.battles` for what a judgment implies.
 
     Args:
-        data: judgments with `items`; any k, mixed freely.
+        data: judgments with `items`, any k, mixed freely; or their battles.
         both_bad: whether equal scores marked "both_bad" are ties or left out.
         weights: "importance", one judgment that matters that much; or "count", so many equal judgments (as in
             election profiles, one row a distinct ballot), which have smaller standard errors.
+        cluster: which cluster (user, prompt) each judgment belongs to, shape (rows,), -1 for one of its own.
 
     Raises:
-        DataError: there are no judgments, no items, a missing item, an item twice in one judgment, or no
-            comparison; or a weight that should be a count is not a whole number.
+        DataError: as `battles`; or a weight that should be a count is not a whole number.
         ConfigError: `both_bad` or `weights` has another value.
     """
     if weights not in ("importance", "count"):
         raise ConfigError(f"weights is {weights!r}; use 'importance' or 'count'")
-    if both_bad not in ("tie", "drop"):
-        raise ConfigError(f"both_bad is {both_bad!r}; use 'tie' or 'drop'")
-    if data.n_rows == 0:
-        raise DataError("no judgments to rank", file=data.source)
-    if not data.has("items"):
-        raise DataError(
-            "the judgments name no items", field="items", file=data.source,
-            remedy="name what is ranked (systems, songs, players) in the column 'items'",
-        )  # fmt: skip
-    codes, items = _encode(data)
-    if len(items) < 2:
-        raise DataError(
-            f"only one item ('{items[0]}')",
-            field="items",
-            file=data.source,
-            remedy="a ranking needs two or more",
-        )
-    offsets = data.offsets()
-    paired = bool((np.diff(offsets) == 2).all())
-    if paired:
-        rows = _of_two(data, codes.reshape(-1, 2), both_bad)
-    else:
-        rows = _of_many(data, codes, offsets, both_bad)
-    if len(rows[0]) == 0:
-        raise _nothing_compared(data, offsets)
-    frequency = weights == "count" and data.has("weight")
+    rows = data if isinstance(data, Battles) else battles(data, both_bad)
+    frequency = weights == "count" and rows.weight is not None
     if frequency:
-        _refuse_fractions(data)
-    return replace(_compared(items, rows, frequency), source=data.source)
+        _refuse_fractions(rows)
+    return _compared(rows, _clusters(rows, cluster), frequency, root=frequency and cluster is None)
 
 
-def _encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Codes of all alternatives in row order, flat, and the names in order of first appearance."""
-    column = data.table.column("items")
-    # Chunk by chunk where possible: joining the strings of many batches costs as much as encoding them.
-    flat = pa.chunked_array([data.flat("items")]) if column.null_count else pc.list_flatten(column)
-    if flat.null_count:
-        missing = np.flatnonzero(flat.is_null().to_numpy())
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise DataError(
-            "a missing item" + more, row=int(np.searchsorted(data.offsets(), missing[0], side="right")),
-            field="items", file=data.source, remedy="name every item, or drop the row",
-        )  # fmt: skip
-    chunks = flat.dictionary_encode().unify_dictionaries().chunks
-    codes = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])
-    return codes, chunks[0].dictionary.to_pylist()
+def _clusters(rows: Battles, cluster: npt.NDArray[np.integer[Any]] | None) -> Ints | None:
+    """The cluster of each battle, -1 where it is independent of all others; None where all are."""
+    if cluster is None:
+        if not rows.shared:
+            return None
+        judgment = rows.judgment
+        return np.where(np.bincount(judgment)[judgment] > 1, judgment, -1)
+    of_rows = cluster.astype(np.int64)
+    alone = of_rows < 0
+    of_rows[alone] = of_rows.max(initial=-1) + 1 + np.arange(alone.sum())
+    return np.asarray(rows.of(of_rows))
 
 
-def _of_two(data: PreferenceData, codes: npt.NDArray[np.int32], both_bad: str) -> _Rows:
-    """Rows of two items: every row is at most one comparison."""
-    scores = data.scores.reshape(-1, 2)
-    left, right = scores[:, 0], scores[:, 1]
-    lost = left < right
-    outcome = (TIE - TIE * (left > right).view(np.int8) - lost.view(np.int8)).astype(np.int8, copy=False)
-    first, second = codes[:, 0], codes[:, 1]
-    weight = data.weights if data.has("weight") else None
-    drop = np.zeros(0, dtype=bool)
-    if np.isnan(scores.sum()):
-        drop = np.isnan(left) | np.isnan(right)
-    if (data.has("protocol") or (data.has("tie") and both_bad == "drop")) and (outcome == TIE).any():
-        void = _is(data, "protocol", "choice")
-        if both_bad == "drop":
-            void |= _is(data, "tie", "both_bad")
-        void &= outcome == TIE
-        drop = drop | void if len(drop) else void
-    if weight is not None and not weight.all():
-        drop = drop | (weight == 0) if len(drop) else weight == 0
-    _refuse_twice(data, first, second, None)
-    unused = 0
-    if drop.any():
-        keep = ~drop
-        unused = int(drop.sum())
-        first, second, outcome = first[keep], second[keep], outcome[keep]
-        weight = weight[keep] if weight is not None else None
-    return first, second, outcome, weight, None, unused
-
-
-def _of_many(data: PreferenceData, codes: npt.NDArray[np.int32], offsets: Ints, both_bad: str) -> _Rows:
-    """Rows of any length, through the pairs they imply."""
-    read = [name for name in ("scores", "protocol", "tie") if data.has(name)]
-    index = pair_index(PreferenceData(data.table.select(read), check=False), ties="keep", both_bad=both_bad)
-    judgment = index.judgment
-    first = codes[offsets[judgment] + index.chosen]
-    second = codes[offsets[judgment] + index.rejected]
-    outcome = np.where(index.tie, TIE, FIRST_WINS).astype(np.int8)
-    weight = data.weights[judgment] if data.has("weight") else None
-    _refuse_twice(data, first, second, judgment)
-    if weight is not None and not weight.all():
-        keep = weight > 0
-        first, second, outcome, weight = first[keep], second[keep], outcome[keep], weight[keep]
-        judgment = judgment[keep]
-    per_judgment = np.bincount(judgment, minlength=data.n_rows)
-    unused = int((per_judgment == 0).sum())
-    shared = per_judgment[judgment] > 1
-    return first, second, outcome, weight, np.where(shared, judgment, -1), unused
-
-
-def _is(data: PreferenceData, column: str, value: str) -> npt.NDArray[np.bool_]:
-    codes, names = data.codes(column)
-    if value not in names:
-        return np.zeros(data.n_rows, dtype=bool)
-    return np.asarray(codes == names.index(value))
-
-
-def _refuse_twice(
-    data: PreferenceData,
-    first: Codes,
-    second: Codes,
-    judgment: Ints | None,
-) -> None:
-    same = first == second
-    if same.any():
-        at = int(np.flatnonzero(same)[0])
-        row = at if judgment is None else int(judgment[at])
-        name = data.column("items")[row].as_py()
-        twice = next(item for item in name if name.count(item) > 1)
-        raise DataError(
-            f"the item '{twice}' is compared with itself", row=row + 1, field="items", file=data.source,
-            remedy="drop the row, or name its items apart",
-        )  # fmt: skip
-
-
-def _refuse_fractions(data: PreferenceData) -> None:
-    broken = np.flatnonzero(data.weights != np.rint(data.weights))
+def _refuse_fractions(rows: Battles) -> None:
+    broken = np.flatnonzero(rows.weights != np.rint(rows.weights))
     if len(broken):
         raise DataError(
-            f"the weight {data.weights[broken[0]]:g} is not a count", row=int(broken[0]) + 1, field="weight",
-            file=data.source, remedy="give whole numbers, or set weights='importance'",
+            f"the weight {rows.weights[broken[0]]:g} is not a count", row=int(rows.judgment[broken[0]]) + 1,
+            field="weight", file=rows.source, remedy="give whole numbers, or set weights='importance'",
         )  # fmt: skip
-
-
-def _nothing_compared(data: PreferenceData, offsets: Ints) -> DataError:
-    judged = np.add.reduceat(~np.isnan(data.scores), offsets[:-1])
-    if (judged < 2).all():
-        return DataError(
-            "every judgment scores a single item, so nothing is compared", file=data.source,
-            remedy="bring the ratings of a prompt together with data.group_by_prompt(), or average them",
-        )  # fmt: skip
-    if data.has("weight") and not data.weights.any():
-        return DataError(
-            "every weight is 0", field="weight", file=data.source, remedy="give positive weights"
-        )
-    return DataError(
-        "no judgment compares two items",
-        file=data.source,
-        remedy="keep ties (both_bad='tie'), or add comparisons",
-    )
 
 
 def _aggregate(
@@ -355,40 +239,43 @@ def _by_sorting(
     return i, j, total(weight), total(weight * weight), counts
 
 
-def _compared(items: list[str], rows: _Rows, frequency: bool) -> Comparisons:
-    """Sum all rows; those that share a judgment stay out of the sums of squares and are kept by judgment."""
-    first, second, outcome, weight, judgment, unused = rows
-    size = len(items)
-    i, j, sums, square, counts = _sums(size, first, second, outcome, weight, frequency)
-    if judgment is None or (judgment < 0).all():
-        return Comparisons(items, i, j, sums, square, counts, None, unused)
-    shared, alone = judgment >= 0, judgment < 0
-    square = np.zeros_like(sums)
-    if alone.any():
-        its = weight[alone] if weight is not None else None
-        a, b, _, found, _ = _sums(size, first[alone], second[alone], outcome[alone], its, frequency)
-        square[np.searchsorted(i * size + j, a * size + b)] = found
-    weights = weight[shared] if weight is not None else np.ones(int(shared.sum()))
-    implied = Implied(
-        np.unique(judgment[shared], return_inverse=True)[1].astype(np.int64),
-        first[shared].astype(np.int64),
-        second[shared].astype(np.int64),
-        outcome[shared] == TIE,
-        np.sqrt(weights) if frequency else weights,
-    )
-    return Comparisons(items, i, j, sums, square, counts, implied, unused)
+def _compared(rows: Battles, cluster: Ints | None, frequency: bool, root: bool) -> Comparisons:
+    """Sum all battles; those of a cluster stay out of the sums of squares and are kept by cluster."""
+    size, every = len(rows.items), slice(None)
+    i, j, sums, square, counts = _sums(rows, every, frequency)
+    clustered = None
+    if cluster is not None and (cluster >= 0).any():
+        inside, alone = cluster >= 0, cluster < 0
+        square = np.zeros_like(sums)
+        if alone.any():
+            a, b, _, found, _ = _sums(rows, alone, frequency)
+            square[np.searchsorted(i * size + j, a * size + b)] = found
+        clustered = _by_cluster(rows, inside, cluster[inside], root)
+    return Comparisons(rows.items, i, j, sums, square, counts, clustered, rows.unused, rows.source)
 
 
-def _sums(
-    size: int,
-    first: Codes,
-    second: Codes,
-    outcome: npt.NDArray[np.int8],
-    weight: Floats | None,
-    frequency: bool,
-) -> _Pairs:
-    """As `_aggregate`, where a weight that is a frequency stands for so many rows of weight 1."""
-    i, j, sums, square, counts = _aggregate(size, first, second, outcome, weight)
+def _by_cluster(rows: Battles, inside: npt.NDArray[np.bool_], cluster: Ints, root: bool) -> Clustered:
+    size = len(rows.items)
+    first, second = rows.first[inside].astype(np.int64), rows.second[inside].astype(np.int64)
+    outcome, weight = rows.outcome[inside], rows.weights[inside]
+    tie, turned = outcome == TIE, outcome == SECOND_WINS
+    turned |= tie & (first > second)
+    winner, loser = np.where(turned, second, first), np.where(turned, first, second)
+    cluster = np.unique(cluster, return_inverse=True)[1]
+    comparison = (winner * size + loser) * 2 + tie
+    order = np.lexsort((comparison, cluster))
+    cluster, comparison = cluster[order], comparison[order]
+    new = np.concatenate([[True], (cluster[1:] != cluster[:-1]) | (comparison[1:] != comparison[:-1])])
+    total = np.add.reduceat(weight[order], np.flatnonzero(new))
+    at = order[new]
+    return Clustered(cluster[new], winner[at], loser[at], tie[at], np.sqrt(total) if root else total)
+
+
+def _sums(rows: Battles, part: Any, frequency: bool) -> _Pairs:
+    """As `_aggregate` of a part of the battles, where a weight that is a frequency stands for so many."""
+    weight = None if rows.weight is None else rows.weight[part]
+    size, first, second = len(rows.items), rows.first[part], rows.second[part]
+    i, j, sums, square, counts = _aggregate(size, first, second, rows.outcome[part], weight)
     if frequency:
         square, counts = sums, np.rint(sums).astype(np.int64)
     return i, j, sums, square, counts

@@ -17,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve, lapack
 from scipy.sparse import csr_array
 from threadpoolctl import ThreadpoolController
 
-from palate.rank.counts import Comparisons, Implied
+from palate.rank.counts import Clustered, Comparisons
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,15 +124,15 @@ def laplacian(comparisons: Comparisons, weight: Floats) -> Floats:
     return dense
 
 
-def score_matrix(implied: Implied, residual: Floats, size: int) -> csr_array:
+def score_matrix(clustered: Clustered, residual: Floats, size: int) -> csr_array:
     """Scores of the judgments that imply several comparisons, sparse of shape (judgments, M).
 
     Args:
-        implied: the comparisons.
+        clustered: the comparisons.
         residual: weight times (outcome - probability) of the winner's side, one per comparison.
         size: number of items M.
     """
-    rows = np.concatenate([implied.judgment, implied.judgment])
-    columns = np.concatenate([implied.winner, implied.loser])
+    rows = np.concatenate([clustered.cluster, clustered.cluster])
+    columns = np.concatenate([clustered.winner, clustered.loser])
     values = np.concatenate([residual, -residual])
-    return csr_array((values, (rows, columns)), shape=(int(implied.judgment.max(initial=-1)) + 1, size))
+    return csr_array((values, (rows, columns)), shape=(int(clustered.cluster.max(initial=-1)) + 1, size))

@@ -25,8 +25,24 @@ Ints = npt.NDArray[np.int64]
 POINTS = 400.0 / math.log(10.0)
 """Rating points per natural-log unit of strength: 400 points are odds of 10 to 1."""
 
-BASE = 1000.0
-"""The mean rating, or the rating of the anchor."""
+
+@dataclass(frozen=True)
+class Scale:
+    """How a method's strengths are shown: rating = base + points * strength.
+
+    Attributes:
+        unit: what a rating is, as the label of an axis.
+        points: rating points per unit of strength.
+        base: the mean rating; also that of an anchor whose rating is not given.
+    """
+
+    unit: str
+    points: float = 1.0
+    base: float = 0.0
+
+
+LOG_ODDS = Scale("rating (400 points = odds of 10 to 1)", POINTS, 1000.0)
+"""Natural-log strengths on the scale of Elo ratings, with mean 1000."""
 
 MATRIX_ITEMS = 2000
 """Most items a win matrix is made for at once."""
@@ -55,7 +71,7 @@ class WinMatrix:
     Attributes:
         items: names of rows and columns, strongest first.
         observed: share won, NaN where the two never met.
-        predicted: probability by the model.
+        predicted: probability by the model; NaN where the method predicts none.
         counts: number of comparisons.
     """
 
@@ -77,14 +93,20 @@ class Leaderboard:
     Attributes:
         method: name of the method.
         items: names of the M items in the order of `theta`.
-        theta: natural-log strengths with mean 0, shape (M,).
+        theta: strengths with mean 0, shape (M,): natural-log for models of comparisons, else on the scale of
+            the method (win rates, opinion scores).
         covariance: of `theta`, shape (M, M), or None.
         draws: of the error of `theta`, shape (M, draws), where they stand in for `covariance`.
-        comparisons: the aggregated comparisons.
+        comparisons: the aggregated comparisons; None where the method is not based on any.
         fit_diagnostics: what the method says about its fit.
         level: coverage of all intervals.
         anchor: item, or {item: rating}, that fixes the ratings' zero.
-        link: probability to win for a difference of strengths.
+        link: probability to win (a tie being half) for a difference of strengths; None where the method
+            predicts none.
+        scale: how strengths are shown as ratings.
+        n: judgments per item, shape (M,); counted from `comparisons` where left out.
+        coefficients: effects of covariates, one row each, where the method has any.
+        annotators: one row per annotator, where the method models them.
     """
 
     method: str
@@ -92,11 +114,15 @@ class Leaderboard:
     theta: Floats
     covariance: Floats | None
     draws: Floats | None
-    comparisons: Comparisons
+    comparisons: Comparisons | None
     fit_diagnostics: Mapping[str, Any] = field(default_factory=dict)
     level: float = 0.95
     anchor: str | Mapping[str, float] | None = None
-    link: Callable[[Any], Any] = expit
+    link: Callable[[Any], Any] | None = expit
+    scale: Scale = LOG_ODDS
+    n: Ints | None = None
+    coefficients: pl.DataFrame | None = None
+    annotators: pl.DataFrame | None = None
 
     # -- numbers --
 
@@ -110,9 +136,9 @@ class Leaderboard:
         """One row an item, strongest first.
 
         Columns: item, strength (natural log, mean 0), rating (1000 + 400/ln 10 x strength, or shifted to the
-        anchor), lower, upper (on the rating scale), rank_best (1 + items certainly above), rank_worst (1 +
-        items not certainly below), n (comparisons). Without uncertainty lower, upper and the rank bounds are
-        null.
+        anchor; for methods with a scale of their own see `scale`), lower, upper (on the rating scale),
+        rank_best (1 + items certainly above), rank_worst (1 + items not certainly below), n (comparisons).
+        Without uncertainty lower, upper and the rank bounds are null.
         """
         import polars as pl
 
@@ -127,7 +153,7 @@ class Leaderboard:
             empty = {"lower": pl.Float64, "upper": pl.Float64, "rank_best": pl.Int64, "rank_worst": pl.Int64}
             columns |= {name: pl.Series([None] * len(order), dtype=kind) for name, kind in empty.items()}
         else:
-            half = self._z * POINTS * self._errors
+            half = self._z * self.scale.points * self._errors
             best, worst = rank_bounds(rating - half, rating + half)
             columns |= {
                 "lower": (rating - half)[order],
@@ -141,7 +167,8 @@ class Leaderboard:
     def interval(self, item: str) -> tuple[float, float]:
         """Lower and upper bound of an item's rating at the board's level."""
         i = self._index(item)
-        rating, half = float(self._rating(self.theta)[i]), self._z * POINTS * self._needed_errors[i]
+        rating = float(self._rating(self.theta)[i])
+        half = float(self._z * self.scale.points * self._needed_errors[i])
         return rating - half, rating + half
 
     def compare(self, a: str, b: str) -> Difference:
@@ -158,13 +185,13 @@ class Leaderboard:
 
     def win_probability(self, a: str, b: str) -> float:
         """Probability that a beats b, a tie being half a win."""
-        return float(self.link(self.theta[self._index(a)] - self.theta[self._index(b)]))
+        return float(self._link(self.theta[self._index(a)] - self.theta[self._index(b)]))
 
     def win_interval(self, a: str, b: str) -> Probability:
         """Probability that a beats b, with the interval of the difference on the probability scale."""
         difference, error, _ = self.compare(a, b)
         half = self._z * error
-        return Probability(*(float(self.link(difference + shift)) for shift in (0.0, -half, half)))
+        return Probability(*(float(self._link(difference + shift)) for shift in (0.0, -half, half)))
 
     def win_matrix(self, items: Sequence[str] | None = None) -> WinMatrix:
         """Observed and predicted share of wins of each item against each other.
@@ -173,8 +200,12 @@ class Leaderboard:
             items: a part of the items, in the wanted order; all of them, strongest first, if left out.
 
         Raises:
-            ConfigError: there are more than `MATRIX_ITEMS` items, or one is unknown.
+            ConfigError: there are more than `MATRIX_ITEMS` items, one is unknown, or the method compares
+                nothing.
         """
+        pairs = self.comparisons
+        if pairs is None:
+            raise ConfigError(f"the method {self.method} compares no items, so there is no win matrix")
         chosen = (
             self._order if items is None else np.array([self._index(item) for item in items], dtype=np.int64)
         )
@@ -185,7 +216,6 @@ class Leaderboard:
             )
         place = np.full(len(self.items), -1)
         place[chosen] = np.arange(size)
-        pairs = self.comparisons
         i, j = place[pairs.first], place[pairs.second]
         inside = (i >= 0) & (j >= 0)
         i, j, n = i[inside], j[inside], pairs.count[inside].sum(axis=1)
@@ -194,8 +224,10 @@ class Leaderboard:
         observed[i, j], observed[j, i] = share, 1.0 - share
         counts = np.zeros((size, size), dtype=np.int64)
         counts[i, j] = counts[j, i] = n
-        predicted = np.asarray(self.link(self.theta[chosen][:, None] - self.theta[chosen][None, :]))
-        np.fill_diagonal(predicted, np.nan)
+        predicted = np.full((size, size), np.nan)
+        if self.link is not None:
+            predicted = np.asarray(self.link(self.theta[chosen][:, None] - self.theta[chosen][None, :]))
+            np.fill_diagonal(predicted, np.nan)
         return WinMatrix([self.items[c] for c in chosen], observed, predicted, counts)
 
     @cached_property
@@ -208,15 +240,18 @@ class Leaderboard:
         """
         from palate.rank.advice import advise, fit_of_pairs
 
+        found: dict[str, Any] = {"items": len(self.items)}
         pairs = self.comparisons
-        found: dict[str, Any] = {
-            "items": len(self.items),
-            "pairs": len(pairs.first),
-            "comparisons": pairs.n_comparisons,
-            "judgments_without_comparison": pairs.unused,
-            **self.fit_diagnostics,
-            "fit": fit_of_pairs(pairs, self.link(self.theta[pairs.first] - self.theta[pairs.second])),
-        }
+        if pairs is not None:
+            found |= {
+                "pairs": len(pairs.first),
+                "comparisons": pairs.n_comparisons,
+                "judgments_without_comparison": pairs.unused,
+            }
+        found |= self.fit_diagnostics
+        if pairs is not None and self.link is not None:
+            predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
+            found["fit"] = fit_of_pairs(pairs, predicted)
         found["advice"] = advise(self, found)
         return found
 
@@ -258,8 +293,8 @@ class Leaderboard:
             )
         if len(self.items) > shown:
             lines.append(f"... and {len(self.items) - shown:,} more")
-        n = self.comparisons.n_comparisons
-        head = f"Leaderboard({self.method}: {len(self.items):,} items, {n:,} comparisons)"
+        head = f"Leaderboard({self.method}: {len(self.items):,} items"
+        head += ")" if self.comparisons is None else f", {self.comparisons.n_comparisons:,} comparisons)"
         return "\n".join([head, *lines])
 
     def _repr_html_(self) -> str:
@@ -270,7 +305,7 @@ class Leaderboard:
     @cached_property
     def _order(self) -> Ints:
         """Positions of the items, strongest first, equal ones by name."""
-        return np.lexsort((np.array(self.items, dtype=str), -self.theta)).astype(np.int64)
+        return np.asarray(np.lexsort((np.array(self.items, dtype=str), -self.theta)), dtype=np.int64)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
@@ -278,13 +313,23 @@ class Leaderboard:
 
     @cached_property
     def _n(self) -> Ints:
-        return self.comparisons.per_item(self.comparisons.count.sum(axis=1)).astype(np.int64)
+        if self.n is not None:
+            return self.n
+        if self.comparisons is None:
+            return np.zeros(len(self.items), dtype=np.int64)
+        return np.asarray(self.comparisons.per_item(self.comparisons.count.sum(axis=1)), dtype=np.int64)
 
     @cached_property
     def _errors(self) -> Floats | None:
         if self.covariance is not None:
             return np.asarray(np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0)))
         return None if self.draws is None else np.asarray(np.sqrt(np.mean(self.draws**2, axis=1)))
+
+    @property
+    def _link(self) -> Callable[[Any], Any]:
+        if self.link is None:
+            raise ConfigError(f"the method {self.method} predicts no probability to win")
+        return self.link
 
     @property
     def _needed_errors(self) -> Floats:
@@ -310,17 +355,17 @@ class Leaderboard:
         return self._positions[item]
 
     def _rating(self, theta: Floats) -> Floats:
-        shift = BASE
+        shift, points = self.scale.base, self.scale.points
         if self.anchor is not None:
-            item, rating = anchored(self.anchor)
-            shift = rating - POINTS * float(self.theta[self._index(item)])
-        return np.asarray(shift + POINTS * theta)
+            item, rating = anchored(self.anchor, self.scale)
+            shift = rating - points * float(self.theta[self._index(item)])
+        return np.asarray(shift + points * theta)
 
 
-def anchored(anchor: str | Mapping[str, float]) -> tuple[str, float]:
-    """The item and rating of an anchor, which is an item (then 1000) or one {item: rating}."""
+def anchored(anchor: str | Mapping[str, float], scale: Scale = LOG_ODDS) -> tuple[str, float]:
+    """The item and rating of an anchor, which is an item (then the scale's base) or one {item: rating}."""
     if isinstance(anchor, str):
-        return anchor, BASE
+        return anchor, scale.base
     if isinstance(anchor, Mapping) and len(anchor) == 1:
         item, rating = next(iter(anchor.items()))
         if isinstance(rating, int | float) and math.isfinite(rating):

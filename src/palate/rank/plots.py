@@ -41,7 +41,7 @@ def intervals(board: Leaderboard, top: int | None = 50) -> go.Figure:
     )
     figure.update_layout(
         title=f"Ratings with {board.level:.0%} intervals",
-        xaxis_title="rating (400 points = odds of 10 to 1)",
+        xaxis_title=board.scale.unit,
         yaxis={"autorange": "reversed", "type": "category", "automargin": True, "dtick": 1},
         height=140 + 22 * len(rows),
         template="plotly_white",

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, unknown
 from palate.rank.base import Ranker
-from palate.rank.bradley_terry import BradleyTerry
 from palate.rank.counts import Comparisons
 from palate.rank.leaderboard import Leaderboard
 
-_METHODS: dict[str, type[Ranker]] = {BradleyTerry.method: BradleyTerry}
+METHODS = {
+    "bradley_terry": "bradley_terry:BradleyTerry",
+}
+"""Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
 
 def methods() -> list[str]:
     """Names of the ranking methods."""
-    return sorted(_METHODS)
+    return sorted(METHODS)
+
+
+def get(method: str) -> type[Ranker]:
+    """The class of a ranking method.
+
+    Raises:
+        ConfigError: the method is unknown.
+    """
+    if method not in METHODS:
+        raise unknown("ranking method", method, METHODS)
+    module, _, name = METHODS[method].partition(":")
+    found: type[Ranker] = getattr(import_module(f"palate.rank.{module}"), name)
+    return found
 
 
 def rank(data: PreferenceData | Comparisons, method: str = "bradley_terry", **options: Any) -> Leaderboard:
@@ -38,9 +54,7 @@ def rank(data: PreferenceData | Comparisons, method: str = "bradley_terry", **op
     """
     if not isinstance(data, PreferenceData | Comparisons):
         raise ConfigError(f"cannot rank a {type(data).__name__}; read files with palate.load")
-    if method not in _METHODS:
-        raise unknown("ranking method", method, _METHODS)
-    chosen = _METHODS[method]
+    chosen = get(method)
     for name in options:
         if name not in chosen.parameters():
             raise unknown(f"option of {method}", name, chosen.parameters())
