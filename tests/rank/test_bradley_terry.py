@@ -273,7 +273,7 @@ def test_iterative_solves_agree_with_the_factored_matrix(monkeypatch):
     data = as_data(*random_battles(n=4000, size=30, seed=9))
     exact = BradleyTerry().fit(data)
     monkeypatch.setattr(information_module, "DENSE_ITEMS", 10)
-    monkeypatch.setattr("palate.rank.bradley_terry.DENSE_ITEMS", 10)
+    monkeypatch.setattr("palate.rank.likelihood.DENSE_ITEMS", 10)
     drawn = BradleyTerry().fit(data)
     np.testing.assert_allclose(drawn.strengths_, exact.strengths_, atol=1e-9)
     assert drawn.covariance_ is None
@@ -397,10 +397,10 @@ def test_ties_only_cannot_be_dropped():
         ({"ties": "model"}, "ties is 'model'; use 'half' or 'drop'"),
         ({"weights": "votes"}, "weights is 'votes'; use 'importance' or 'count'"),
         ({"both_bad": "loss"}, "both_bad is 'loss'; use 'tie' or 'drop'"),
-        ({"interval": "bootstrap"}, "interval is 'bootstrap'; use 'sandwich' or 'hessian'"),
+        ({"interval": "jackknife"}, "interval is 'jackknife'; use 'sandwich' or 'hessian'"),
         ({"l2": -1}, "l2 is -1; use a number of 0 or more"),
         ({"l2": float("nan")}, "l2 is nan; use a number of 0 or more"),
-        ({"level": 95}, "level is 95; use a number between 0 and 1, such as 0.95"),
+        ({"level": 95}, "level is 95; use a number between 0 and 1, ends excluded"),
         ({"anchor": "Z"}, "unknown anchor 'Z'; known: A, B, C, D"),
         (
             {"anchor": {"A": 1, "B": 2}},
@@ -408,12 +408,12 @@ def test_ties_only_cannot_be_dropped():
         ),
         (
             {"prior": 1},
-            "unknown option of bradley_terry 'prior'; "
-            "known: anchor, both_bad, interval, l2, level, ties, weights",
+            f"unknown option of bradley_terry 'prior'; known: {', '.join(sorted(BradleyTerry.parameters()))}",
         ),
         (
             {"method": "bradley"},
-            "unknown ranking method 'bradley'; did you mean 'bradley_terry'? known: bradley_terry",
+            "unknown ranking method 'bradley'; did you mean 'bradley_terry'? "
+            f"known: {', '.join(palate.rank.methods())}",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import NegativeCycleError, connected_components, johnson
 
 from palate.errors import DataError
 from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE
@@ -74,6 +74,45 @@ def refuse_separated(comparisons: Comparisons) -> None:
         f"no finite estimate: {', '.join(part for part in parts if part)}",
         file=comparisons.source,
         remedy="set l2 > 0 or drop " + ("it" if sizes[named].sum() == 1 else "them"),
+    )
+
+
+def refuse_separated_by_ties(comparisons: Comparisons) -> None:
+    """Raise a `DataError` unless a model with a tie parameter has a finite maximum, too.
+
+    Beyond connected wins and ties it needs that no strengths put every win at least one unit apart and every
+    tie at most one unit: along such strengths the likelihood never falls (the difference and the width of a
+    tie grow together). A chain of wins that returns to where it began excludes them.
+    """
+    weight, first, second = comparisons.weight, comparisons.first, comparisons.second
+    up, down, tie = weight[:, FIRST_WINS] > 0, weight[:, SECOND_WINS] > 0, weight[:, TIE] > 0
+    if (up & down).any():
+        return
+    winner = np.concatenate([first[up], second[down]])
+    loser = np.concatenate([second[up], first[down]])
+    size = comparisons.n_items
+    if _components(winner, loser, size, "strong")[0] < size:
+        return
+    # Only an order without cycles is left: strengths exist if the constraints have no negative cycle. A pair
+    # both won and tied is exactly one unit apart, so its two constraints go in opposite directions.
+    source, target = [winner], [loser]
+    cost = [np.full(len(winner), -1.0)]
+    for a, b, won in ((first, second, up), (second, first, down)):
+        bound = tie & ~won
+        source.append(a[bound])
+        target.append(b[bound])
+        cost.append(np.ones(int(bound.sum())))
+    graph = csr_array(
+        (np.concatenate(cost), (np.concatenate(source), np.concatenate(target))), shape=(size, size)
+    )
+    try:
+        johnson(graph, indices=[0])
+    except NegativeCycleError:
+        return
+    raise DataError(
+        "no finite estimate: wins are so ordered, and ties so placed, that a wider tie always fits better",
+        file=comparisons.source,
+        remedy="set l2 > 0, add comparisons, or count ties as half wins (method 'bradley_terry')",
     )
 
 

@@ -13,6 +13,9 @@ from palate.rank.leaderboard import Leaderboard
 
 METHODS = {
     "bradley_terry": "bradley_terry:BradleyTerry",
+    "davidson": "ties:Davidson",
+    "rao_kupper": "ties:RaoKupper",
+    "thurstone": "thurstone:Thurstone",
 }
 """Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
