@@ -6,9 +6,10 @@ all others start from the sums of `palate.rank.counts`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,71 @@ class Battles:
     n_rows: int
     source: str | Path | None = None
 
+    @classmethod
+    def from_columns(
+        cls,
+        first: Any,
+        second: Any,
+        winner: Any,
+        *,
+        weight: Any = None,
+        labels: Mapping[Any, str] | None = None,
+        both_bad: Literal["tie", "drop"] = "tie",
+        source: str | Path | None = None,
+    ) -> Self:
+        """Battles from columns in memory, without making judgments of them: the fast way from a data frame.
+
+        A column is an Arrow array, a polars or pandas series, a NumPy array or a list, of shape (N,). Items
+        are numbered as in the record of the same battles (`PreferenceData`), and give the same counts.
+
+        Args:
+            first, second: names of the item that was shown first and of the other.
+            winner: "model_a", "model_b", "tie", "tie (bothbad)" or "both_bad"; or what the first item won:
+                1, 0 or 0.5.
+            weight: weights of 0 or more; a battle of weight 0 does not count.
+            labels: labels of the column `winner` and what they mean: ``{"left": "model_a"}``.
+            both_bad: whether battles that both lost are ties or left out.
+            source: where the columns came from, for messages.
+
+        Raises:
+            DataError: a name, label or weight is missing or unusable, an item meets itself, or nothing is
+                compared; names row and field.
+            ConfigError: `both_bad` or `labels` has another value.
+
+        >>> votes = Battles.from_columns(["x", "y", "x"], ["y", "z", "z"], ["model_a", "tie", "model_b"])
+        >>> votes.items, votes.outcome.tolist()
+        (['x', 'y', 'z'], [0, 2, 1])
+        """
+        from palate.rank import columns
+
+        _check_both_bad(both_bad)
+        named = ((first, "first"), (second, "second"), (winner, "winner"))
+        a, b, won = (columns.Column(values, name, source) for values, name in named)
+        rows = columns.same_length(a, b, won)
+        code = columns.label_codes(won, labels)
+        one, other, items = columns.item_codes(a, b)
+        importance, drop = None, None
+        if weight is not None:
+            given = columns.Column(weight, "weight", source)
+            columns.same_length(a, given)
+            importance = columns.weights(given)
+            drop = None if importance.all() else importance == 0
+        both = code > TIE
+        if both.any():
+            if both_bad == "drop":
+                drop = both if drop is None else drop | both
+            code[both] = TIE
+        kept = None
+        if drop is not None:
+            kept = np.flatnonzero(~drop)
+            if len(kept) == 0:
+                raise DataError(
+                    "every battle is one that both lost", file=source, remedy="set both_bad='tie'"
+                )
+            one, other, code = one[kept], other[kept], code[kept]
+            importance = None if importance is None else importance[kept]
+        return cls(items, one, other, code, importance, kept, False, rows, source)
+
     def __len__(self) -> int:
         return len(self.first)
 
@@ -83,7 +149,7 @@ class Battles:
         return values if self.kept is None else values[self.kept]
 
 
-def battles(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> Battles:
+def battles(data: PreferenceData | Battles, both_bad: Literal["tie", "drop"] = "tie") -> Battles:
     """The comparisons that the judgments about named items imply.
 
     A judgment of k items gives all comparisons it implies: higher score beats lower, equal scores tie, NaN
@@ -91,7 +157,7 @@ def battles(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> B
     at all. Judgments of weight 0 give none.
 
     Args:
-        data: judgments with `items`; any k, mixed freely.
+        data: judgments with `items`, any k, mixed freely; battles are returned as they are.
         both_bad: whether equal scores marked "both_bad" are ties or left out.
 
     Raises:
@@ -99,8 +165,9 @@ def battles(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> B
             comparison.
         ConfigError: `both_bad` has another value.
     """
-    if both_bad not in ("tie", "drop"):
-        raise ConfigError(f"both_bad is {both_bad!r}; use 'tie' or 'drop'")
+    _check_both_bad(both_bad)
+    if isinstance(data, Battles):
+        return data
     codes, items = encode(data)
     offsets = data.offsets()
     if (np.diff(offsets) == 2).all():
@@ -110,6 +177,11 @@ def battles(data: PreferenceData, both_bad: Literal["tie", "drop"] = "tie") -> B
     if len(found) == 0:
         raise _nothing_compared(data, offsets)
     return found
+
+
+def _check_both_bad(both_bad: str) -> None:
+    if both_bad not in ("tie", "drop"):
+        raise ConfigError(f"both_bad is {both_bad!r}; use 'tie' or 'drop'")
 
 
 def encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:

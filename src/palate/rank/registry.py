@@ -8,6 +8,7 @@ from typing import Any
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, unknown
 from palate.rank.base import Ranker
+from palate.rank.battles import Battles
 from palate.rank.counts import Comparisons
 from palate.rank.leaderboard import Leaderboard
 
@@ -38,11 +39,14 @@ def get(method: str) -> type[Ranker]:
     return found
 
 
-def rank(data: PreferenceData | Comparisons, method: str = "bradley_terry", **options: Any) -> Leaderboard:
+def rank(
+    data: PreferenceData | Battles | Comparisons, method: str = "bradley_terry", **options: Any
+) -> Leaderboard:
     """A leaderboard of the items of `data`.
 
     Args:
-        data: judgments about named items, or comparisons counted before (`palate.rank.count`).
+        data: judgments about named items, battles made of columns (`Battles.from_columns`), or comparisons
+            counted before (`palate.rank.count`).
         method: one of `palate.rank.methods()`.
         **options: parameters of the method; for "bradley_terry" see `palate.rank.BradleyTerry`.
 
@@ -55,10 +59,11 @@ def rank(data: PreferenceData | Comparisons, method: str = "bradley_terry", **op
     >>> rank(votes).strengths
     {'a': 0.346..., 'b': -0.346...}
     """
-    if not isinstance(data, PreferenceData | Comparisons):
+    if not isinstance(data, PreferenceData | Battles | Comparisons):
         raise ConfigError(f"cannot rank a {type(data).__name__}; read files with palate.load")
     chosen = get(method)
     for name in options:
         if name not in chosen.parameters():
             raise unknown(f"option of {method}", name, chosen.parameters())
-    return chosen(**options).fit(data).leaderboard()
+    # Battles are for the methods that ask for nothing else; the others say so.
+    return chosen(**options).fit(data).leaderboard()  # type: ignore[arg-type]
