@@ -28,7 +28,7 @@ WINNERS = ["model_a", "model_b", "tie", "tie (bothbad)"]
 FIELDS = {
     "model_a": ("model_a",), "model_b": ("model_b",), "winner": ("winner",), "strength": (),
     "prompt": ("prompt",), "response_a": ("response_a",), "response_b": ("response_b",),
-    "conversation_a": ("conversation_a",), "conversation_b": ("conversation_b",),
+    "conversation_a": ("conversation_a", "messages_a"), "conversation_b": ("conversation_b", "messages_b"),
 }  # fmt: skip
 COMMON = {
     "prompt_id": ("prompt_id", "question_id"),
