@@ -36,6 +36,7 @@ class Ranker(ABC):
         covariance_: their covariance, shape (M, M); None where the method has none or it would not fit in
             memory.
         draws_: draws of the strengths' error, shape (M, draws), where those stand in for the covariance.
+        bounds_: lower and upper bound of each strength, shape (M, 2), where intervals are not symmetric.
         comparisons_: the aggregated comparisons of the fit; None where the method is not based on any.
         n_comparisons_: how many there were.
         diagnostics_: what the fit says about itself, for `Leaderboard.diagnostics`.
@@ -54,6 +55,7 @@ class Ranker(ABC):
     strengths_: Floats
     covariance_: Floats | None = None
     draws_: Floats | None = None
+    bounds_: Floats | None = None
     comparisons_: Comparisons | None = None
     n_comparisons_: int = 0
     diagnostics_: dict[str, Any]
@@ -98,6 +100,7 @@ class Ranker(ABC):
             theta=self.strengths_,
             covariance=self.covariance_,
             draws=self.draws_,
+            bounds=self.bounds_,
             comparisons=self.comparisons_,
             fit_diagnostics=self.diagnostics_,
             level=self.level,

@@ -107,6 +107,7 @@ class Leaderboard:
         n: judgments per item, shape (M,); counted from `comparisons` where left out.
         coefficients: effects of covariates, one row each, where the method has any.
         annotators: one row per annotator, where the method models them.
+        bounds: lower and upper bound of `theta`, shape (M, 2), where intervals are not symmetric.
     """
 
     method: str
@@ -123,6 +124,7 @@ class Leaderboard:
     n: Ints | None = None
     coefficients: pl.DataFrame | None = None
     annotators: pl.DataFrame | None = None
+    bounds: Floats | None = None
 
     # -- numbers --
 
@@ -149,15 +151,15 @@ class Leaderboard:
             "strength": self.theta[order],
             "rating": rating[order],
         }
-        if self._errors is None:
+        if self._bounds is None:
             empty = {"lower": pl.Float64, "upper": pl.Float64, "rank_best": pl.Int64, "rank_worst": pl.Int64}
             columns |= {name: pl.Series([None] * len(order), dtype=kind) for name, kind in empty.items()}
         else:
-            half = self._z * self.scale.points * self._errors
-            best, worst = rank_bounds(rating - half, rating + half)
+            lower, upper = self._rating(self._bounds[:, 0]), self._rating(self._bounds[:, 1])
+            best, worst = rank_bounds(lower, upper)
             columns |= {
-                "lower": (rating - half)[order],
-                "upper": (rating + half)[order],
+                "lower": lower[order],
+                "upper": upper[order],
                 "rank_best": best[order],
                 "rank_worst": worst[order],
             }
@@ -167,9 +169,10 @@ class Leaderboard:
     def interval(self, item: str) -> tuple[float, float]:
         """Lower and upper bound of an item's rating at the board's level."""
         i = self._index(item)
-        rating = float(self._rating(self.theta)[i])
-        half = float(self._z * self.scale.points * self._needed_errors[i])
-        return rating - half, rating + half
+        if self._bounds is None:
+            raise ConfigError(f"the method {self.method} gives no intervals")
+        lower, upper = self._rating(self._bounds[i]).tolist()
+        return lower, upper
 
     def compare(self, a: str, b: str) -> Difference:
         """Whether a is stronger than b, with the covariance of the two taken into account.
@@ -325,17 +328,18 @@ class Leaderboard:
             return np.asarray(np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0)))
         return None if self.draws is None else np.asarray(np.sqrt(np.mean(self.draws**2, axis=1)))
 
+    @cached_property
+    def _bounds(self) -> Floats | None:
+        if self.bounds is not None or self._errors is None:
+            return self.bounds
+        half = self._z * self._errors
+        return np.stack([self.theta - half, self.theta + half], axis=1)
+
     @property
     def _link(self) -> Callable[[Any], Any]:
         if self.link is None:
             raise ConfigError(f"the method {self.method} predicts no probability to win")
         return self.link
-
-    @property
-    def _needed_errors(self) -> Floats:
-        if self._errors is None:
-            raise ConfigError(f"the method {self.method} gives no intervals")
-        return self._errors
 
     @property
     def _z(self) -> float:
