@@ -48,8 +48,10 @@ class ConfigError(PalateError, ValueError):
 class MissingDependency(PalateError, ImportError):
     """A part of Palate whose optional packages are not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs packages that are not installed; run: pip install "palate[{extra}]"')
+    def __init__(self, what: str, extra: str = "", *, package: str = "") -> None:
+        """`what` needs the packages of an extra, or one `package` that no extra brings."""
+        needed = package or f'"palate[{extra}]"'
+        super().__init__(f"{what} needs packages that are not installed; run: pip install {needed}")
 
     @classmethod
     def of(cls, error: ModuleNotFoundError) -> MissingDependency | None:

@@ -17,6 +17,10 @@ METHODS = {
     "davidson": "ties:Davidson",
     "rao_kupper": "ties:RaoKupper",
     "thurstone": "thurstone:Thurstone",
+    "elo": "elo:Elo",
+    "trueskill": "skill:TrueSkill",
+    "openskill": "skill:OpenSkill",
+    "weng_lin": "skill:OpenSkill",
 }
 """Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
