@@ -397,7 +397,7 @@ def test_ties_only_cannot_be_dropped():
         ({"ties": "model"}, "ties is 'model'; use 'half' or 'drop'"),
         ({"weights": "votes"}, "weights is 'votes'; use 'importance' or 'count'"),
         ({"both_bad": "loss"}, "both_bad is 'loss'; use 'tie' or 'drop'"),
-        ({"interval": "jackknife"}, "interval is 'jackknife'; use 'sandwich' or 'hessian'"),
+        ({"interval": "jackknife"}, "interval is 'jackknife'; use 'sandwich' or 'hessian' or 'bootstrap'"),
         ({"l2": -1}, "l2 is -1; use a number of 0 or more"),
         ({"l2": float("nan")}, "l2 is nan; use a number of 0 or more"),
         ({"level": 95}, "level is 95; use a number between 0 and 1, ends excluded"),

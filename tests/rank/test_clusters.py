@@ -111,7 +111,7 @@ def test_what_cannot_be_a_cluster_is_refused(votes):
         palate.rank(votes, cluster="user")
     with pytest.raises(ConfigError, match=r"cluster has shape \(3,\); give one label for each of 900"):
         palate.rank(votes, cluster=[1, 2, 3])
-    with pytest.raises(ConfigError, match="cluster needs interval='sandwich'"):
+    with pytest.raises(ConfigError, match="cluster needs interval='sandwich' or 'bootstrap'"):
         palate.rank(votes, cluster="prompt", interval="hessian")
     with pytest.raises(ConfigError, match="cluster is not known for counted comparisons"):
         palate.rank(count(votes), cluster="prompt")

@@ -118,7 +118,12 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
         advice.append(
             f"{found['judgments_without_comparison']:,} judgments compare nothing and were not used."
         )
-    if board.draws is not None:
+    if found.get("degenerate_replicates"):
+        advice.append(
+            f"{found['degenerate_replicates']:,} of {found['replicates']:,} bootstrap replicates had "
+            "no finite estimate: bounds that rest on them are wide; set l2 > 0."
+        )
+    if board.draws is not None and board.bounds is None:
         error = 1.0 / np.sqrt(2.0 * board.draws.shape[1])
         advice.append(
             f"With so many items intervals are drawn, not computed: widths are good to about {error:.0%}."

@@ -77,8 +77,8 @@ def refuse_separated(comparisons: Comparisons) -> None:
     )
 
 
-def refuse_separated_by_ties(comparisons: Comparisons) -> None:
-    """Raise a `DataError` unless a model with a tie parameter has a finite maximum, too.
+def ties_bound(comparisons: Comparisons) -> bool:
+    """Whether ties are so placed that a model with a tie parameter has a finite maximum.
 
     Beyond connected wins and ties it needs that no strengths put every win at least one unit apart and every
     tie at most one unit: along such strengths the likelihood never falls (the difference and the width of a
@@ -87,14 +87,14 @@ def refuse_separated_by_ties(comparisons: Comparisons) -> None:
     weight, first, second = comparisons.weight, comparisons.first, comparisons.second
     up, down, tie = weight[:, FIRST_WINS] > 0, weight[:, SECOND_WINS] > 0, weight[:, TIE] > 0
     if (up & down).any():
-        return
+        return True
     winner = np.concatenate([first[up], second[down]])
     loser = np.concatenate([second[up], first[down]])
     size = comparisons.n_items
     if _components(winner, loser, size, "strong")[0] < size:
-        return
-    # Only an order without cycles is left: strengths exist if the constraints have no negative cycle. A pair
-    # both won and tied is exactly one unit apart, so its two constraints go in opposite directions.
+        return True
+    # Only an order without cycles is left: such strengths exist if their constraints have no negative cycle.
+    # A pair both won and tied is exactly one unit apart, its two constraints going in opposite directions.
     source, target = [winner], [loser]
     cost = [np.full(len(winner), -1.0)]
     for a, b, won in ((first, second, up), (second, first, down)):
@@ -108,12 +108,18 @@ def refuse_separated_by_ties(comparisons: Comparisons) -> None:
     try:
         johnson(graph, indices=[0])
     except NegativeCycleError:
-        return
-    raise DataError(
-        "no finite estimate: wins are so ordered, and ties so placed, that a wider tie always fits better",
-        file=comparisons.source,
-        remedy="set l2 > 0, add comparisons, or count ties as half wins (method 'bradley_terry')",
-    )
+        return True
+    return False
+
+
+def refuse_separated_by_ties(comparisons: Comparisons) -> None:
+    """Raise a `DataError` unless `ties_bound`."""
+    if not ties_bound(comparisons):
+        raise DataError(
+            "no finite estimate: wins are so ordered, and ties so placed, that a wider tie always fits better",
+            file=comparisons.source,
+            remedy="set l2 > 0, add comparisons, or count ties as half wins (method 'bradley_terry')",
+        )
 
 
 def describe_groups(items: Sequence[str], count: int, labels: Ints) -> str:

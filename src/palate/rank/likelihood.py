@@ -86,7 +86,7 @@ def maximise(
             likelihood = -_loss(counted, link, theta, tie, 0.0)
             return Maximum(theta - theta.mean(), tie, likelihood, steps, gradient)
         steps += 1
-        system = _Bordered(counted, sums, l2)
+        system = Bordered(counted, sums, l2)
         step, tie_step = system.solve(ascent, tie_ascent, max(1e-12, min(0.1, gradient)))
         slope = float(ascent @ step) + tie_ascent * float(tie_step)
         rounding, size, moved = 1e-13 * abs(loss), 1.0, False
@@ -105,7 +105,7 @@ def _loss(counted: Comparisons, link: Link, theta: Floats, tie: float, l2: float
     return link.loss(counted.weight, gap, tie) + 0.5 * l2 * float(theta @ theta)
 
 
-class _Bordered:
+class Bordered:
     """The negative Hessian [[A, b], [b', c]] of strengths and tie parameter, or A alone without one."""
 
     def __init__(self, counted: Comparisons, sums: Sums, l2: float) -> None:
@@ -144,7 +144,7 @@ def spread(
     """
     gap = fitted.theta[counted.first] - fitted.theta[counted.second]
     sums = link.sums(counted.weight, gap, fitted.tie)
-    system = _Bordered(counted, sums, l2)
+    system = Bordered(counted, sums, l2)
     middle, clusters = _middle_of_pairs(counted, link, gap, fitted.tie, sums, sandwich), None
     if sandwich and counted.clustered is not None:
         clusters = cluster_scores(counted, link, fitted.theta, fitted.tie)
@@ -190,7 +190,7 @@ def cluster_scores(
 
 def _dense(
     counted: Comparisons,
-    system: _Bordered,
+    system: Bordered,
     middle: _Middle,
     clusters: tuple[csr_array, Floats | None] | None,
     sandwich: bool,
@@ -219,7 +219,7 @@ def _dense(
 
 def _drawn(
     counted: Comparisons,
-    system: _Bordered,
+    system: Bordered,
     middle: _Middle,
     clusters: tuple[csr_array, Floats | None] | None,
     l2: float,

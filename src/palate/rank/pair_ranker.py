@@ -16,11 +16,12 @@ from palate.errors import ConfigError, DataError, PalateWarning
 from palate.rank import connectivity
 from palate.rank.base import Ranker
 from palate.rank.battles import TIE, Battles
+from palate.rank.bootstrap import bootstrap
 from palate.rank.clusters import cluster_codes
 from palate.rank.counts import Comparisons, count
 from palate.rank.information import threads
 from palate.rank.leaderboard import anchored
-from palate.rank.likelihood import maximise, spread
+from palate.rank.likelihood import Maximum, Spread, maximise, spread
 from palate.rank.links import Link
 
 Floats = npt.NDArray[np.float64]
@@ -45,10 +46,13 @@ class PairRanker(Ranker):
             is given). Without an anchor the mean of all ratings is 1000. Intervals keep their widths.
         interval: "sandwich" is H^-1 G H^-1, right also under half ties and a misspecified model, with
             comparisons that come from one judgment summed before they are squared; "hessian" is H^-1, the
-            model's own.
+            model's own; "bootstrap" takes quantiles of refits to resampled judgments.
         cluster: "annotator" or "prompt": judgments of one annotator (about one prompt) are not independent,
-            and the sandwich sums their scores before it squares them. Also one label per judgment.
+            and the sandwich sums their scores before it squares them, the bootstrap resamples them together.
+            Also one label per judgment.
         level: coverage of the intervals.
+        replicates: number of bootstrap replicates; 1000 give stable 95 % bounds.
+        seed: of the bootstrap.
 
     Further attributes after `fit` (see `Ranker` for the rest):
         log_likelihood_: without the ridge.
@@ -61,9 +65,11 @@ class PairRanker(Ranker):
     reweight: Literal["pair"] | None = None
     l2: float = 0.0
     anchor: str | Mapping[str, float] | None = None
-    interval: Literal["sandwich", "hessian"] = "sandwich"
+    interval: Literal["sandwich", "hessian", "bootstrap"] = "sandwich"
     cluster: str | npt.ArrayLike | None = None
     level: float = 0.95
+    replicates: int = 1000
+    seed: int = 0
 
     @abstractmethod
     def _model(self) -> Link:
@@ -80,7 +86,8 @@ class PairRanker(Ranker):
         return self._fit(self._counted(data))
 
     def _check(self) -> None:
-        self._choice("interval", ("sandwich", "hessian"))
+        self._choice("interval", ("sandwich", "hessian", "bootstrap"))
+        self._number("replicates", 2)
         if self.reweight is not None:
             self._choice("reweight", ("pair",))
         self._number("l2", 0.0)
@@ -88,7 +95,7 @@ class PairRanker(Ranker):
         if self.anchor is not None:
             anchored(self.anchor)
         if self.cluster is not None and self.interval == "hessian":
-            raise ConfigError("cluster needs interval='sandwich': the model's own Hessian knows no clusters")
+            raise ConfigError("cluster needs interval='sandwich' or 'bootstrap', not the Hessian")
 
     def _counted(self, data: PreferenceData | Battles | Comparisons) -> Comparisons:
         if isinstance(data, Comparisons):
@@ -111,7 +118,7 @@ class PairRanker(Ranker):
             link = self._without_ties()
         with threads(used.n_items):
             fitted = maximise(used, link, self.l2, start)
-            found = spread(used, link, fitted, self.l2, sandwich=self.interval == "sandwich")
+            found, degenerate = self._uncertainty(used, link, fitted)
         if not fitted.converged:
             warnings.warn(
                 f"the fit stopped after {fitted.iterations} steps with a relative gradient of "
@@ -124,8 +131,22 @@ class PairRanker(Ranker):
         self.covariance_, self.draws_, self.tie_error_ = found.covariance, found.draws, found.tie_error
         self.log_likelihood_, self.n_iter_ = fitted.log_likelihood, fitted.iterations
         self.converged_, self.link_ = fitted.converged, link
+        self.bounds_ = None
         self.diagnostics_ = self._diagnose(used, ties)
+        if self.interval == "bootstrap" and found.draws is not None:
+            outside = (1.0 - self.level) / 2.0
+            bounds = np.quantile(found.draws, [outside, 1.0 - outside], axis=1).T
+            self.bounds_ = fitted.theta[:, None] + bounds
+            self.diagnostics_ |= {"replicates": self.replicates, "degenerate_replicates": degenerate}
         return self
+
+    def _uncertainty(self, used: Comparisons, link: Link, fitted: Maximum) -> tuple[Spread, int]:
+        """The uncertainty, and how many bootstrap replicates had no finite estimate."""
+        if self.interval != "bootstrap":
+            return spread(used, link, fitted, self.l2, sandwich=self.interval == "sandwich"), 0
+        drawn = bootstrap(used, link, fitted, self.l2, int(self.replicates), self.seed)
+        tie_error = float(drawn.tie.std()) if link.tie_start is not None else None
+        return Spread(None, drawn.theta - fitted.theta[:, None], tie_error), drawn.degenerate
 
     def _prepared(self, counted: Comparisons, link: Link) -> Comparisons:
         """The comparisons as the model uses them; refuse those that have no finite estimate."""
