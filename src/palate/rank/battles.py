@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ import pyarrow.compute as pc
 from palate.data.table import PreferenceData
 from palate.data.views import pair_index
 from palate.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from palate.rank.columns import Column
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -54,9 +57,8 @@ class Battles:
     n_rows: int
     source: str | Path | None = None
 
-    @classmethod
+    @staticmethod
     def from_columns(
-        cls,
         first: Any,
         second: Any,
         winner: Any,
@@ -65,7 +67,7 @@ class Battles:
         labels: Mapping[Any, str] | None = None,
         both_bad: Literal["tie", "drop"] = "tie",
         source: str | Path | None = None,
-    ) -> Self:
+    ) -> Battles:
         """Battles from columns in memory, without making judgments of them: the fast way from a data frame.
 
         A column is an Arrow array, a polars or pandas series, a NumPy array or a list, of shape (N,). Items
@@ -89,35 +91,18 @@ class Battles:
         >>> votes.items, votes.outcome.tolist()
         (['x', 'y', 'z'], [0, 2, 1])
         """
-        from palate.rank import columns
+        from palate.rank.columns import Column
 
         _check_both_bad(both_bad)
         named = ((first, "first"), (second, "second"), (winner, "winner"))
-        a, b, won = (columns.Column(values, name, source) for values, name in named)
-        rows = columns.same_length(a, b, won)
-        code = columns.label_codes(won, labels)
-        one, other, items = columns.item_codes(a, b)
-        importance, drop = None, None
+        given = [Column(values, name, source) for values, name in named]
         if weight is not None:
-            given = columns.Column(weight, "weight", source)
-            columns.same_length(a, given)
-            importance = columns.weights(given)
-            drop = None if importance.all() else importance == 0
-        both = code > TIE
-        if both.any():
-            if both_bad == "drop":
-                drop = both if drop is None else drop | both
-            code[both] = TIE
-        kept = None
-        if drop is not None:
-            kept = np.flatnonzero(~drop)
-            if len(kept) == 0:
-                raise DataError(
-                    "every battle is one that both lost", file=source, remedy="set both_bad='tie'"
-                )
-            one, other, code = one[kept], other[kept], code[kept]
-            importance = None if importance is None else importance[kept]
-        return cls(items, one, other, code, importance, kept, False, rows, source)
+            given.append(Column(weight, "weight", source))
+        found = of_columns(*given, labels=labels, both_bad=both_bad)
+        if len(found) == 0:
+            problem = "every battle was lost by both or has weight 0"
+            raise DataError(problem, file=source, remedy="set both_bad='tie', or add battles")
+        return found
 
     def __len__(self) -> int:
         return len(self.first)
@@ -169,14 +154,51 @@ def battles(data: PreferenceData | Battles, both_bad: Literal["tie", "drop"] = "
     if isinstance(data, Battles):
         return data
     codes, items = encode(data)
+    found = _found(data, codes, items, both_bad)
+    if len(found) == 0:
+        raise _nothing_compared(data, data.offsets())
+    return found
+
+
+def of_columns(
+    first: Column,
+    second: Column,
+    winner: Column,
+    weight: Column | None = None,
+    *,
+    labels: Mapping[Any, str] | None = None,
+    both_bad: str = "tie",
+) -> Battles:
+    """As `Battles.from_columns`, of columns that may compare nothing."""
+    from palate.rank import columns
+
+    rows = columns.same_length(first, second, winner, *([] if weight is None else [weight]))
+    outcome = columns.label_codes(winner, labels)
+    a, b, items = columns.item_codes(first, second)
+    importance = None if weight is None else columns.weights(weight)
+    both = outcome > TIE
+    drop = None if importance is None or importance.all() else importance == 0
+    if both.any():
+        if both_bad == "drop":
+            drop = both if drop is None else drop | both
+        outcome[both] = TIE
+    if drop is None:
+        return Battles(items, a, b, outcome, importance, None, False, rows, winner.source)
+    kept = np.flatnonzero(~drop)
+    importance = None if importance is None else importance[kept]
+    return Battles(items, a[kept], b[kept], outcome[kept], importance, kept, False, rows, winner.source)
+
+
+def some_battles(data: PreferenceData, both_bad: str) -> Battles:
+    """As `battles`, of a part of the data that may compare nothing or name only one item."""
+    return _found(data, *_encode(data), both_bad)
+
+
+def _found(data: PreferenceData, codes: npt.NDArray[np.int32], items: list[str], both_bad: str) -> Battles:
     offsets = data.offsets()
     if (np.diff(offsets) == 2).all():
-        found = _of_two(data, items, codes.reshape(-1, 2), both_bad)
-    else:
-        found = _of_many(data, items, codes, offsets, both_bad)
-    if len(found) == 0:
-        raise _nothing_compared(data, offsets)
-    return found
+        return _of_two(data, items, codes.reshape(-1, 2), both_bad)
+    return _of_many(data, items, codes, offsets, both_bad)
 
 
 def _check_both_bad(both_bad: str) -> None:
@@ -190,6 +212,16 @@ def encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     Raises:
         DataError: there are no judgments, no items, a missing item, or one item only.
     """
+    codes, items = _encode(data)
+    if len(items) < 2:
+        raise DataError(
+            f"only one item ('{items[0]}')", field="items", file=data.source,
+            remedy="a ranking needs two or more",
+        )  # fmt: skip
+    return codes, items
+
+
+def _encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     if data.n_rows == 0:
         raise DataError("no judgments to rank", file=data.source)
     if not data.has("items"):
@@ -209,13 +241,7 @@ def encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
         )  # fmt: skip
     chunks = flat.dictionary_encode().unify_dictionaries().chunks
     codes = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])
-    items = chunks[0].dictionary.to_pylist()
-    if len(items) < 2:
-        raise DataError(
-            f"only one item ('{items[0]}')", field="items", file=data.source,
-            remedy="a ranking needs two or more",
-        )  # fmt: skip
-    return codes, items
+    return codes, chunks[0].dictionary.to_pylist()
 
 
 def _of_two(data: PreferenceData, items: list[str], codes: npt.NDArray[np.int32], both_bad: str) -> Battles:

@@ -131,7 +131,7 @@ def item_codes(first: Column, second: Column) -> tuple[Int32, Int32, list[str]]:
     for column in (first, second):
         column.refuse_missing("item")
         kind = column.kind
-        if not (_is_text(kind) or pa.types.is_integer(kind)):
+        if not (is_text(kind) or pa.types.is_integer(kind)):
             column.fail(f"holds values of type {kind}, not names", "give the items' names as strings")
     starts = range(0, len(first), RANGE)
     parts = each(lambda at: at[0].codes(at[1]), [(c, s) for s in starts for c in (first, second)])
@@ -150,7 +150,8 @@ def item_codes(first: Column, second: Column) -> tuple[Int32, Int32, list[str]]:
     return a, b, items
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this Arrow type holds strings."""
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
@@ -209,7 +210,7 @@ def label_codes(winner: Column, labels: Mapping[Any, str] | None) -> Int8:
         ConfigError: `labels` gives a name that is no outcome.
     """
     winner.refuse_missing("winner")
-    if not (_is_text(winner.kind) or pa.types.is_boolean(winner.kind) or _is_number(winner.kind)):
+    if not (is_text(winner.kind) or pa.types.is_boolean(winner.kind) or _is_number(winner.kind)):
         winner.fail(f"holds values of type {winner.kind}, not winners", "give labels, or 1, 0 and 0.5")
     given = {str(key): _known(value) for key, value in (labels or {}).items()}
     parts = each(winner.codes, range(0, len(winner), RANGE))

@@ -127,6 +127,12 @@ class Comparisons:
         factor = factor[:, None]
         return replace(self, weight=self.weight * factor, square=self.square * factor**2, clustered=clustered)
 
+    def __add__(self, other: Comparisons) -> Comparisons:
+        """These comparisons and others, which may have other items; see `palate.rank.merging.merge`."""
+        from palate.rank.merging import merge
+
+        return merge((self, other)) if isinstance(other, Comparisons) else NotImplemented
+
     def pair_of(self, a: Ints, b: Ints) -> Ints:
         """The position among the P pairs of each pair of item codes, in either order, which has met."""
         key = np.minimum(a, b) * self.n_items + np.maximum(a, b)
@@ -237,7 +243,8 @@ def _by_sorting(
     outcome = np.where(turned & (outcome != TIE), 1 - outcome, outcome)
     order = np.argsort(key, kind="stable")
     key = key[order]
-    new = np.concatenate([[True], key[1:] != key[:-1]])
+    new = np.ones(len(key), dtype=bool)
+    new[1:] = key[1:] != key[:-1]
     cell = (np.cumsum(new) - 1) * 3 + outcome[order]
     i, j = np.divmod(key[new], size)
 
@@ -274,14 +281,22 @@ def _by_cluster(rows: Battles, inside: npt.NDArray[np.bool_], cluster: Ints, roo
     tie, turned = outcome == TIE, outcome == SECOND_WINS
     turned |= tie & (first > second)
     winner, loser = np.where(turned, second, first), np.where(turned, first, second)
+    found = sum_clusters(size, cluster, winner, loser, tie, weight)
+    return replace(found, weight=np.sqrt(found.weight)) if root else found
+
+
+def sum_clusters(
+    size: int, cluster: Ints, winner: Ints, loser: Ints, tie: npt.NDArray[np.bool_], weight: Floats
+) -> Clustered:
+    """Comparisons in clusters, summed over the equal ones of a cluster; of a tie, winner < loser."""
     cluster = np.unique(cluster, return_inverse=True)[1]
     comparison = (winner * size + loser) * 2 + tie
     order = np.lexsort((comparison, cluster))
     cluster, comparison = cluster[order], comparison[order]
     new = np.concatenate([[True], (cluster[1:] != cluster[:-1]) | (comparison[1:] != comparison[:-1])])
-    total = np.add.reduceat(weight[order], np.flatnonzero(new))
     at = order[new]
-    return Clustered(cluster[new], winner[at], loser[at], tie[at], np.sqrt(total) if root else total)
+    total = np.add.reduceat(weight[order], np.flatnonzero(new))
+    return Clustered(cluster[new], winner[at], loser[at], tie[at], total)
 
 
 def _sums(rows: Battles, part: Any, frequency: bool) -> _Pairs:
