@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from palate.rank.covariates import Design, Designer
 from palate.rank.information import DENSE_ITEMS, laplacian, threads
 from palate.rank.likelihood import DRAWS
 from palate.rank.links import Logistic
+from palate.rank.parts import part
 from palate.rank.row_likelihood import Estimate, Gram, Rows, System, maximise
 from palate.seeding import generator
 
@@ -100,7 +101,7 @@ class ContextualBradleyTerry(BradleyTerry):
         judgments = data if isinstance(data, PreferenceData) else None
         counted = count(every, self.both_bad, self.weights)
         ties = counted.ties
-        rows = _decided(every) if self.ties == "drop" else every
+        rows = part(every, every.outcome != TIE) if self.ties == "drop" else every
         used = self._prepared(counted, Logistic())
         designer = Designer(rows, judgments, self.transform, self.standardize, self.center)
         design = designer.design(self.features, self.position)
@@ -231,16 +232,6 @@ class ContextualBradleyTerry(BradleyTerry):
         if clusters is not None:
             more["clusters"] = int(clusters.max()) + 1
         return more
-
-
-def _decided(rows: Battles) -> Battles:
-    """The battles that are no ties; `BradleyTerry` refuses data that have none."""
-    keep = rows.outcome != TIE
-    weight = rows.weight if rows.weight is None else rows.weight[keep]
-    return replace(
-        rows, first=rows.first[keep], second=rows.second[keep], outcome=rows.outcome[keep], weight=weight,
-        kept=rows.judgment[keep],
-    )  # fmt: skip
 
 
 def _turned(rows: Battles, pairs: Comparisons, design: Design, reweighted: bool) -> Rows:

@@ -166,12 +166,13 @@ class Designer:
             else:
                 self._add_numbers(name, of_battle.astype(np.float64))
             return
+        alternatives = 2 * rows.n_rows if self.data is None else int(self.data.offsets()[-1])
         if shape == (rows.n_rows, 2) and self.pairs_only:
             both = rows.of(values)
             first, second = both[:, 0], both[:, 1]
-        elif self.data is not None and shape == (int(self.data.offsets()[-1]),):
+        elif shape == (alternatives,) or (shape[:1] == (rows.n_rows,) and values.size == alternatives):
             one, other = self._alternatives
-            first, second = values[one], values[other]
+            first, second = values.ravel()[one], values.ravel()[other]
         else:
             raise ConfigError(
                 f"the feature {name!r} has shape {shape}; the data have {rows.n_rows} judgments: give "
@@ -185,9 +186,8 @@ class Designer:
     @property
     def _alternatives(self) -> tuple[Ints, Ints]:
         """Where each battle's two alternatives are in the data's flat columns, shape (N,) each."""
-        assert self.data is not None
         judgment = self.rows.judgment
-        if self.pairs_only:
+        if self.data is None or self.pairs_only:
             return 2 * judgment, 2 * judgment + 1
         codes, items = encode(self.data)
         offsets = self.data.offsets()

@@ -252,7 +252,7 @@ class Leaderboard:
                 "judgments_without_comparison": pairs.unused,
             }
         found |= self.fit_diagnostics
-        if pairs is not None and self.link is not None:
+        if pairs is not None and self.link is not None and "fit" not in found:
             predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
             found["fit"] = fit_of_pairs(pairs, predicted)
         found["advice"] = advise(self, found)

@@ -14,9 +14,12 @@ from palate.rank.leaderboard import Leaderboard
 
 METHODS = {
     "bradley_terry": "bradley_terry:BradleyTerry",
+    "composite_bt": "composite:CompositeBradleyTerry",
+    "contextual_bt": "contextual:ContextualBradleyTerry",
     "davidson": "ties:Davidson",
     "rao_kupper": "ties:RaoKupper",
     "thurstone": "thurstone:Thurstone",
+    "mean_opinion_score": "opinion:MeanOpinionScore",
     "elo": "elo:Elo",
     "trueskill": "skill:TrueSkill",
     "openskill": "skill:OpenSkill",
