@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from palate.data.aggregate import aggregate
 from palate.data.formats import load, scan, write
 from palate.data.table import PreferenceData
 
-__all__ = ["PreferenceData", "load", "scan", "write"]
+__all__ = ["PreferenceData", "aggregate", "load", "scan", "write"]
