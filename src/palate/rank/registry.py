@@ -24,6 +24,10 @@ METHODS = {
     "trueskill": "skill:TrueSkill",
     "openskill": "skill:OpenSkill",
     "weng_lin": "skill:OpenSkill",
+    "ilsr": "spectral:IterativeLSR",
+    "lsr": "spectral:LuceSpectralRanking",
+    "plackett_luce": "plackett_luce:PlackettLuce",
+    "rank_centrality": "spectral:RankCentrality",
 }
 """Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
