@@ -14,6 +14,8 @@ from palate.rank.leaderboard import Leaderboard
 
 METHODS = {
     "bradley_terry": "bradley_terry:BradleyTerry",
+    "crowd_bt": "crowd:CrowdBT",
+    "factor_bt": "factor:FactorBT",
     "composite_bt": "composite:CompositeBradleyTerry",
     "contextual_bt": "contextual:ContextualBradleyTerry",
     "davidson": "ties:Davidson",
@@ -28,6 +30,14 @@ METHODS = {
     "lsr": "spectral:LuceSpectralRanking",
     "plackett_luce": "plackett_luce:PlackettLuce",
     "rank_centrality": "spectral:RankCentrality",
+    "win_rate": "win_rates:WinRate",
+    "average_win_rate": "win_rates:AverageWinRate",
+    "pagerank": "link_analysis:PageRank",
+    "eigenvector": "link_analysis:Eigenvector",
+    "borda": "consensus:Borda",
+    "copeland": "consensus:Copeland",
+    "schulze": "consensus:Schulze",
+    "kemeny": "kemeny:Kemeny",
 }
 """Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
