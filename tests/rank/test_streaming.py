@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 import palate
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError
-from palate.rank import count, streaming
+from palate.rank import BradleyTerry, count, streaming
 from palate.rank.battles import Battles, some_battles
 from palate.rank.merging import merge
-from palate.rank.streaming import count_file
+from palate.rank.registry import get
+from palate.rank.streaming import VOTE, count_file
 
 LABELS = np.array(["model_a", "model_b", "tie", "tie (bothbad)"])
 
@@ -58,12 +59,14 @@ def same(one, other):
 
 
 def votes_table(n, items, seed, **more):
+    """Votes in which an item wins the more often the higher its number."""
     rng = np.random.default_rng(seed)
     a = rng.integers(0, items, n)
     b = (a + rng.integers(1, items, n)) % items
     names = np.array([f"model-{i}" for i in range(items)])
-    winner = LABELS[rng.choice(4, n, p=[0.4, 0.4, 0.1, 0.1])]
-    return pa.table({"model_a": names[a], "model_b": names[b], "winner": winner} | more)
+    won = rng.random(n) < 1.0 / (1.0 + np.exp(3.0 * (b - a) / items))
+    winner = np.where(rng.random(n) < 0.2, rng.integers(2, 4, n), np.where(won, 0, 1))
+    return pa.table({"model_a": names[a], "model_b": names[b], "winner": LABELS[winner]} | more)
 
 
 judgments = st.lists(
@@ -281,3 +284,75 @@ def test_memory_does_not_grow_with_the_votes(tmp_path, monkeypatch):
 
     few, many = peak(20_000), peak(400_000)
     assert many < 1.5 * few
+
+
+def columns_of(table, start, stop):
+    return Battles.from_columns(*(table.column(name).slice(start, stop - start) for name in VOTE))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bradley_terry", {}),
+        ("bradley_terry", {"ties": "drop"}),
+        ("bradley_terry", {"reweight": "pair", "l2": 0.1}),
+        ("bradley_terry", {"both_bad": "drop", "interval": "hessian"}),
+        ("davidson", {}),
+        ("rao_kupper", {}),
+        ("thurstone", {}),
+    ],
+)
+def test_a_fit_that_goes_on_ends_where_one_fit_to_all_would(method, options):
+    table = votes_table(3000, 10, 8)
+    scores = _load(table)
+    going = get(method)(**options)
+    for start, stop in ((0, 1000), (1000, 1040), (1040, 3000)):
+        going.partial_fit(scores.take(np.arange(start, stop)))
+    once = get(method)(**options).fit(scores)
+    assert going.items_ == once.items_
+    np.testing.assert_allclose(going.strengths_, once.strengths_, atol=1e-9)
+    np.testing.assert_allclose(going.covariance_, once.covariance_, atol=1e-9)
+    assert going.n_comparisons_ == once.n_comparisons_
+
+
+def test_a_fit_begins_where_the_last_one_ended():
+    table = votes_table(20_000, 10, 9)
+    going = BradleyTerry().partial_fit(columns_of(table, 0, 19_990))
+    from_nothing = going.n_iter_
+    assert going.partial_fit(columns_of(table, 19_990, 20_000)).n_iter_ < from_nothing
+
+
+def test_items_may_come_later():
+    going = BradleyTerry(l2=0.1).partial_fit(Battles.from_columns(["a", "b"], ["b", "a"], [1, 1]))
+    going.partial_fit(Battles.from_columns(["c", "a"], ["a", "b"], [1, 0.5]))
+    once = BradleyTerry(l2=0.1).fit(Battles.from_columns(list("abca"), list("baab"), [1, 1, 1, 0.5]))
+    assert going.items_ == ["a", "b", "c"]
+    np.testing.assert_allclose(going.strengths_, once.strengths_, atol=1e-9)
+
+
+def test_a_tie_model_may_meet_its_first_tie_later():
+    first = Battles.from_columns(list("abca"), list("bcab"), [1, 1, 1, 0])
+    going = get("davidson")().partial_fit(first)
+    going.partial_fit(Battles.from_columns(["a", "b"], ["c", "a"], [0.5, 0.5]))
+    once = get("davidson")().fit(Battles.from_columns(list("abcaab"), list("bcabca"), [1, 1, 1, 0, 0.5, 0.5]))
+    np.testing.assert_allclose(going.strengths_, once.strengths_, atol=1e-8)
+
+
+def test_votes_that_cannot_be_fitted_change_nothing():
+    going = BradleyTerry().partial_fit(Battles.from_columns(["a", "b"], ["b", "a"], [1, 1]))
+    with pytest.raises(DataError, match="c never lost"):
+        going.partial_fit(Battles.from_columns(["c"], ["a"], [1]))
+    assert going.leaderboard().strengths == {"a": 0.0, "b": 0.0}
+    going.partial_fit(Battles.from_columns(["c", "a"], ["a", "c"], [1, 1]))
+    assert going.n_comparisons_ == 4
+
+
+def test_a_fit_starts_anew():
+    votes = Battles.from_columns(["a", "b"], ["b", "a"], [1, 1])
+    going = BradleyTerry().partial_fit(votes).fit(votes).partial_fit(votes)
+    assert going.n_comparisons_ == 4
+
+
+def test_clusters_cannot_be_followed():
+    with pytest.raises(ConfigError, match="merge"):
+        BradleyTerry(cluster="annotator").partial_fit(Battles.from_columns(["a"], ["b"], [1]))

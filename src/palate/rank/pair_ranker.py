@@ -14,11 +14,11 @@ import numpy.typing as npt
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError, PalateWarning
 from palate.rank import connectivity
-from palate.rank.base import Ranker
 from palate.rank.battles import TIE, Battles
 from palate.rank.bootstrap import bootstrap
 from palate.rank.clusters import cluster_codes
 from palate.rank.counts import Comparisons, count
+from palate.rank.incremental import Incremental
 from palate.rank.information import threads
 from palate.rank.leaderboard import anchored
 from palate.rank.likelihood import Maximum, Spread, maximise, spread
@@ -31,7 +31,7 @@ PAIR_ENOUGH = 50
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class PairRanker(Ranker):
+class PairRanker(Incremental):
     """A model in which the outcome of a comparison depends on the difference of two strengths.
 
     Args:
@@ -128,6 +128,7 @@ class PairRanker(Ranker):
                 stacklevel=3,
             )
         self.items_, self.strengths_, self.tie_ = used.items, fitted.theta, fitted.tie
+        self.counted_ = counted
         self.covariance_, self.draws_, self.tie_error_ = found.covariance, found.draws, found.tie_error
         self.log_likelihood_, self.n_iter_ = fitted.log_likelihood, fitted.iterations
         self.converged_, self.link_ = fitted.converged, link
@@ -139,6 +140,14 @@ class PairRanker(Ranker):
             self.bounds_ = fitted.theta[:, None] + bounds
             self.diagnostics_ |= {"replicates": self.replicates, "degenerate_replicates": degenerate}
         return self
+
+    def _start(self, counted: Comparisons) -> tuple[Floats, float]:
+        """The last strengths, new items being average, and the last tie parameter if there was one."""
+        theta = np.zeros(counted.n_items)
+        theta[: len(self.strengths_)] = self.strengths_
+        if self.link_.tie_start is None:
+            return theta, self._model().tie_start or 0.0
+        return theta, self.tie_
 
     def _uncertainty(self, used: Comparisons, link: Link, fitted: Maximum) -> tuple[Spread, int]:
         """The uncertainty, and how many bootstrap replicates had no finite estimate."""
