@@ -6,6 +6,11 @@ from palate._callable import make_callable
 from palate.evaluate.calibration import brier, expected_calibration_error, log_loss, reliability
 from palate.evaluate.evaluate import evaluate
 from palate.evaluate.intervals import Rate, share_with_interval, wilson
+from palate.evaluate.length_controlled import (
+    instruction_difficulty,
+    length_controlled_board,
+    length_controlled_win_rate,
+)
 from palate.evaluate.metrics import (
     OrderEffects,
     accuracy,
@@ -17,6 +22,8 @@ from palate.evaluate.metrics import (
     spearman,
     win_rate,
 )
+from palate.evaluate.paired_setting import paired_setting_test
+from palate.evaluate.pairwise_alignment import pairwise_alignment
 from palate.evaluate.policy import (
     answer_win_rate,
     evaluate_policy,
@@ -38,10 +45,15 @@ __all__ = [
     "evaluate_policy",
     "expected_calibration_error",
     "implicit_margins",
+    "instruction_difficulty",
     "kendall_tau",
+    "length_controlled_board",
+    "length_controlled_win_rate",
     "length_correlation",
     "log_loss",
     "order_effects",
+    "paired_setting_test",
+    "pairwise_alignment",
     "policy_ranking_accuracy",
     "ranking_accuracy",
     "reliability",
