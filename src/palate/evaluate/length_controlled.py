@@ -298,7 +298,8 @@ def _against(data: PreferenceData, baseline: str, lengths: npt.ArrayLike | None)
     if len(wrong):
         raise DataError(
             "compares {!r} with {!r}".format(*(items[code] for code in codes[wrong[0]])),
-            row=int(wrong[0]) + 1, file=data.source, remedy=f"keep the judgments of {baseline!r} against another item",
+            row=int(wrong[0]) + 1, file=data.source,
+            remedy=f"keep the judgments of {baseline!r} against another item",
         )  # fmt: skip
     counted = style_features(data, ["characters"])["characters"] if lengths is None else lengths
     length = np.asarray(counted, dtype=np.float64)
