@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from palate.rank.connectivity import listed
 from palate.rank.counts import Comparisons
+from palate.rank.planning import votes_to_separate
 
 if TYPE_CHECKING:
     from palate.rank.leaderboard import Leaderboard
@@ -99,9 +100,10 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
     )
     if few:
         advice.append(f"Fewer than {FEW} comparisons: {listed(few, 5)}; their ranks will move.")
-    if found.get("ties", 0.0) > 0.25:
+    if found.get("ties", 0.0) > 0.25 and not any(name in found for name in ("nu", "eta", "threshold")):
         advice.append(
-            f"{found['ties']:.0%} of the comparisons are ties; as half wins they pull strengths together."
+            f"{found['ties']:.0%} of the comparisons are ties; as half wins they pull strengths together. "
+            "The methods davidson and rao_kupper give ties a probability of their own."
         )
     if found.get("fit", {}).get("outliers"):
         outliers = found["fit"]["outliers"]
@@ -111,6 +113,7 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
             f"{worst['a']} took {worst['observed']:.0%} of {worst['n']} against {worst['b']}, "
             f"{worst['predicted']:.0%} expected."
         )
+    advice += _about_transitivity(found.get("transitivity", {}))
     weight = board.comparisons.weight if board.comparisons is not None else np.zeros(0)
     if weight.sum() > found.get("comparisons", 0) and (weight == np.rint(weight)).all():
         advice.append("The weights are whole numbers; if they count equal judgments, set weights='count'.")
@@ -140,6 +143,27 @@ def _about_the_top(board: Leaderboard) -> list[str]:
     rivals = [name for name in names[1:] if board.compare(leader, name).p > 1.0 - board.level]
     if not rivals:
         return []
-    return [
+    said = (
         f"First place is not decided: {leader} cannot be told from {listed(rivals, 5)} at {board.level:.0%}."
-    ]
+    )
+    nearest = rivals[0]
+    if board.link is not None and board.comparisons is not None and board.compare(leader, nearest).difference:
+        direct = votes_to_separate(board, leader, nearest).direct
+        said += f" If {leader} and {nearest} differ as they do now, about {direct:,} more votes between them "
+        said += "would show it (80 % power)."
+    return [said]
+
+
+def _about_transitivity(found: Mapping[str, Any]) -> list[str]:
+    """Whether one order describes the comparisons."""
+    if found.get("worst_cycle"):
+        a, b, c = found["worst_cycle"]
+        n = found["cycles_significant"]
+        more = f" ({n - 1:,} more such cycles)" if n > 1 else ""
+        return [f"{a} beats {b}, {b} beats {c}, and {c} beats {a}{more}: no order of these is right."]
+    p = found.get("lack_of_fit_p")
+    if p is not None and p < 0.01:
+        return [
+            f"The pairs together do not lie on one scale (p = {p:.1g}); read the win matrix beside the board."
+        ]
+    return []

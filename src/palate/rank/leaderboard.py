@@ -239,9 +239,11 @@ class Leaderboard:
 
         Keys: items, pairs, comparisons, judgments_without_comparison, those of the method (for Bradley-Terry
         components, strong_components, ties, iterations, converged, log_likelihood, interval, l2), `fit`
-        (observed against predicted shares) and `advice`, a list of sentences.
+        (observed against predicted shares), `transitivity` (cycles of three, and a test of all pairs
+        together) and `advice`, a list of sentences.
         """
         from palate.rank.advice import advise, fit_of_pairs
+        from palate.rank.cycles import transitivity
 
         found: dict[str, Any] = {"items": len(self.items)}
         pairs = self.comparisons
@@ -255,6 +257,7 @@ class Leaderboard:
         if pairs is not None and self.link is not None and "fit" not in found:
             predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
             found["fit"] = fit_of_pairs(pairs, predicted)
+            found["transitivity"] = transitivity(pairs, predicted)
         found["advice"] = advise(self, found)
         return found
 
