@@ -378,7 +378,7 @@ class _Arrow:
 
 
 def _signed(values: Floats, rows: Ints, cells: Votes, shape: tuple[int, int]) -> csr_array:
-    """Values (q, C) as a sparse matrix: each in its row under the cell's first item, negated under the second."""
+    """Values (q, C) as a sparse matrix: in their rows, under the first item and negated under the second."""
     values = values.ravel()
     first, second = (np.tile(codes, len(values) // len(codes)) for codes in (cells.first, cells.second))
     both = (np.concatenate([rows, rows]), np.concatenate([first, second]))

@@ -26,6 +26,7 @@ METHODS = {
     "trueskill": "skill:TrueSkill",
     "openskill": "skill:OpenSkill",
     "weng_lin": "skill:OpenSkill",
+    "dynamic_bt": "dynamic:DynamicBradleyTerry",
     "ilsr": "spectral:IterativeLSR",
     "lsr": "spectral:LuceSpectralRanking",
     "plackett_luce": "plackett_luce:PlackettLuce",
