@@ -254,9 +254,10 @@ class Leaderboard:
                 "judgments_without_comparison": pairs.unused,
             }
         found |= self.fit_diagnostics
-        if pairs is not None and self.link is not None and "fit" not in found:
+        if pairs is not None and self.link is not None:
             predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
-            found["fit"] = fit_of_pairs(pairs, predicted)
+            # A method whose votes are not those of `link` says itself how they fit.
+            found.setdefault("fit", fit_of_pairs(pairs, predicted))
             found["transitivity"] = transitivity(pairs, predicted)
         found["advice"] = advise(self, found)
         return found
