@@ -238,11 +238,7 @@ def _scores(
     """Scores of all places that say the value of each unit."""
     of_place = things.of_place
     scores = np.where(things.kind[of_place] == RATING, value, np.nan)
-    pair = things.start[:-1][things.kind == PAIR]
-    said = value[pair]
-    scores[pair], scores[pair + 1] = _of_outcome(said)
-    both = pair[(said == 0) & _mostly_bad(data, things, values)[of_place[pair]]]
-    scores[both] = scores[both + 1] = 0.0
+    _set_outcomes(scores, data, things, values, value)
     judged = things.start[:-1][(things.kind == CHOICE)]
     judged = judged[~np.isnan(value[judged])]
     scores[np.isin(of_place, of_place[judged])] = 0.0
@@ -254,9 +250,15 @@ def _scores(
     return scores
 
 
-def _of_outcome(value: Floats) -> tuple[Floats, Floats]:
-    """Scores of two alternatives that are 1 for the better and `value` apart."""
-    return 1.0 + np.minimum(value, 0.0), 1.0 - np.maximum(value, 0.0)
+def _set_outcomes(
+    scores: Floats, data: PreferenceData, things: Things, values: Values, outcome: Floats
+) -> None:
+    """Scores of two alternatives compared: 1 for the better, the other less by the outcome; a bad tie 0."""
+    pair = things.start[:-1][things.kind == PAIR]
+    said = outcome[pair]
+    scores[pair], scores[pair + 1] = 1.0 + np.minimum(said, 0.0), 1.0 - np.maximum(said, 0.0)
+    both = pair[(said == 0) & _mostly_bad(data, things, values)[things.of_place[pair]]]
+    scores[both] = scores[both + 1] = 0.0
 
 
 def _mostly_bad(data: PreferenceData, things: Things, values: Values) -> Bools:
@@ -281,8 +283,7 @@ def _averages(data: PreferenceData, things: Things, values: Values, method: str)
         return np.asarray(np.divide(total, mass, out=np.full(things.n_places, np.nan), where=mass > 0))
     result = _medians(place, score, weight, things.n_places)
     outcome = _medians(values.unit, values.value, values.weight, things.n_places)
-    pair = things.start[:-1][things.kind == PAIR]
-    result[pair], result[pair + 1] = _of_outcome(outcome[pair])
+    _set_outcomes(result, data, things, values, outcome)
     return result
 
 
@@ -324,8 +325,7 @@ def _gold(
         if data.has(name):
             columns[name] = pa.ListArray.from_arrays(offsets, data.flat(name).take(pa.array(places)))
     columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(scores))
-    if data.has("tie"):
-        columns["tie"] = _ties(things, scores)
+    columns["tie"] = _ties(things, scores)
     if data.has("annotator_kind"):
         codes = data.codes("annotator_kind")[0]
         other = things.of_row[codes != codes[things.first][things.of_row]]
