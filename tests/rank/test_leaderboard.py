@@ -125,7 +125,11 @@ def test_a_higher_level_gives_wider_intervals(board):
 
 def test_json_has_the_public_shape(board):
     shape = json.loads(to_json(board.to_json()))
-    assert sorted(shape) == ["diagnostics", "items", "method"]
+    assert sorted(shape) == ["diagnostics", "items", "level", "method", "scale", "win_matrix"]
+    assert shape["win_matrix"]["probability"][0][0] is None
+    assert shape["win_matrix"]["probability"][0][1] == pytest.approx(
+        board.win_probability(*shape["win_matrix"]["items"][:2])
+    )
     assert shape["method"] == "bradley_terry"
     assert [sorted(item) for item in shape["items"]] == [sorted(COLUMNS)] * 4
     assert shape["items"][0]["item"] == "D"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from palate.errors import ConfigError, unknown
 from palate.rank.counts import Comparisons
+from palate.runs import atomic_write
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,6 +45,9 @@ class Scale:
 
 LOG_ODDS = Scale("rating (400 points = odds of 10 to 1)", POINTS, 1000.0)
 """Natural-log strengths on the scale of Elo ratings, with mean 1000."""
+
+JSON_ITEMS = 30
+"""Items of the win matrix that is saved with a board."""
 
 MATRIX_ITEMS = 2000
 """Most items a win matrix is made for at once."""
@@ -267,9 +272,30 @@ class Leaderboard:
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON: {"method": ..., "items": [the rows of `table`], "diagnostics": {...}}.
 
+        Also `scale` (unit, points and base of the ratings), `level`, and where the method has them
+        `win_matrix` (items and probabilities of the strongest `JSON_ITEMS`), `coefficients`, `annotators`.
         `palate.runs.to_json` turns them into text.
         """
-        return {"method": self.method, "items": self.table.to_dicts(), "diagnostics": self.diagnostics}
+        found: dict[str, Any] = {
+            "method": self.method,
+            "items": self.table.to_dicts(),
+            "diagnostics": self.diagnostics,
+            "scale": {"unit": self.scale.unit, "points": self.scale.points, "base": self.scale.base},
+            "level": self.level,
+        }
+        if self.link is not None and self.comparisons is not None:
+            matrix = self.win_matrix(self.table["item"].head(JSON_ITEMS).to_list())
+            found["win_matrix"] = {"items": matrix.items, "probability": matrix.predicted.tolist()}
+        if self.coefficients is not None:
+            found["coefficients"] = self.coefficients.to_dicts()
+        if self.annotators is not None:
+            found["annotators"] = self.annotators.to_dicts()
+        return found
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write `table` to a file; an existing one is replaced whole."""
+        with atomic_write(path) as file:
+            file.write(self.table.write_csv())
 
     def plot(self, top: int | None = 50) -> go.Figure:
         """Ratings with their intervals, strongest at the top; see `palate.rank.plots.intervals`."""

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 from palate.errors import ConfigError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from palate.rank.leaderboard import Leaderboard
 
 
@@ -88,3 +90,83 @@ def win_matrix(
         template="plotly_white",
     )
     return figure
+
+
+def bump(table: pl.DataFrame, top: int = 15) -> go.Figure:
+    """Ranks of items from slice to slice, as lines that cross where items change places.
+
+    Args:
+        table: one row per slice and item, in the order of the slices: `slice` (or `period`), `item`, `rank`
+            and `rating`, as `Boards.table` and `DynamicBradleyTerry.table_over_time` give it.
+        top: items shown: those with the best mean rank.
+    """
+    slices, rows = _slices(table)
+    figure = go.Figure()
+    for item in _best(rows, top):
+        own = rows.filter(item=item)
+        figure.add_scatter(
+            x=own["slice"].to_list(),
+            y=own["rank"].to_list(),
+            name=item,
+            mode="lines+markers",
+            line={"shape": "spline", "smoothing": 0.6},
+            customdata=own["rating"].to_list(),
+            hovertemplate=f"{item}<br>%{{x}}: rank %{{y}}, %{{customdata:.0f}}<extra></extra>",
+        )
+    figure.update_layout(
+        title="Ranks from slice to slice",
+        xaxis={"type": "category", "categoryorder": "array", "categoryarray": slices},
+        yaxis={"autorange": "reversed", "title": "rank", "dtick": 1 if top <= 20 else None},
+        height=200 + 24 * min(top, rows["item"].n_unique()),
+        template="plotly_white",
+    )
+    return figure
+
+
+def radar(table: pl.DataFrame, top: int = 8) -> go.Figure:
+    """Ratings of items by slice, slices around a circle.
+
+    Args:
+        table: as for `bump`. Ratings are shown less the mean of their slice, as slices have no common zero.
+        top: items shown: those with the best mean rank.
+    """
+    import polars as pl
+
+    slices, rows = _slices(table)
+    rows = rows.with_columns((pl.col("rating") - pl.col("rating").mean().over("slice")).alias("above"))
+    figure = go.Figure()
+    for item in _best(rows, top):
+        above = dict(rows.filter(item=item).select("slice", "above").iter_rows())
+        figure.add_scatterpolar(
+            r=[above.get(name) for name in [*slices, slices[0]]],
+            theta=[*slices, slices[0]],
+            name=item,
+            connectgaps=False,
+        )
+    figure.update_layout(
+        title="Rating by slice, less the slice's mean",
+        polar={"angularaxis": {"type": "category"}},
+        height=560,
+        template="plotly_white",
+    )
+    return figure
+
+
+def _slices(table: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
+    """The names of the slices in order, and the table with them as text in the column `slice`."""
+    import polars as pl
+
+    name = "slice" if "slice" in table.columns else "period"
+    rows = table.with_columns(pl.col(name).cast(pl.String).alias("slice"))
+    return rows["slice"].unique(maintain_order=True).to_list(), rows
+
+
+def _best(rows: pl.DataFrame, top: int) -> list[str]:
+    """Items with the best mean rank over the slices, best first."""
+    ranks = (
+        rows.select("item", "rank")
+        .group_by("item", maintain_order=True)
+        .mean()
+        .sort("rank", maintain_order=True)
+    )
+    return [str(item) for item in ranks["item"].head(top)]

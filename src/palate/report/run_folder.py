@@ -131,7 +131,9 @@ def add_leaderboard(page: Page, board: Mapping[str, Any], heading: str = "Leader
 
     table = pl.DataFrame(board["items"], infer_schema_length=None)
     method = str(board["method"]).replace("_", "-").title()
-    page.heading(heading).text(f"Method: {method}. On the rating scale 400 points are odds of ten to one.")
+    scale = board.get("scale", {})
+    unit = str(scale.get("unit", "rating (400 points = odds of 10 to 1)"))
+    page.heading(heading).text(f"Method: {method}. Scale: {unit}.")
     if not table.height:
         return page.text("No items.")
     shown = table.head(60)
@@ -141,9 +143,10 @@ def add_leaderboard(page: Page, board: Mapping[str, Any], heading: str = "Leader
         ]
         cut = "" if table.height <= 60 else f" The first 60 of {table.height:,} are drawn."
         page.figure(
-            plots.intervals(shown["item"].to_list(), *bounds, axis="rating"),
-            f"Ratings with 95 % intervals: where they overlap, items may change places with more data.{cut}",
-            f"Ratings of {table.height} items; {shown['item'][0]} is first with {shown['rating'][0]:.0f}.",
+            plots.intervals(shown["item"].to_list(), *bounds, axis=unit),
+            f"Ratings with {board.get('level', 0.95):.0%} intervals: where they overlap, items may change "
+            f"places with more data.{cut}",
+            f"Ratings of {table.height} items; {shown['item'][0]} is first with {shown['rating'][0]:.4g}.",
             table,
         )
     names, chances = _win_matrix(board, shown.head(30))
