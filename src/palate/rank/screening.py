@@ -21,7 +21,8 @@ def bt500(annotator: Ints, stimulus: Ints, score: Floats) -> npt.NDArray[np.bool
     outside if it is 2 standard deviations (n - 1) or more from the mean, sqrt(20) of them where ratings are
     not normal. An annotator with P ratings outside above and Q below, of n, is rejected if
     (P + Q) / n > 0.05 and |P - Q| / (P + Q) < 0.3: often outside, and not to one side only, which would be
-    a bias. Stimuli without spread have no outside.
+    a bias. Stimuli without spread have no outside. Among n observers nobody can be more than
+    (n - 1) / sqrt(n) standard deviations away, so with 21 or fewer no rating lies outside that is not normal.
 
     Args:
         annotator, stimulus: codes 0, 1, ... of each rating, shape (N,).
