@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 from scipy.optimize import minimize
 
+import palate
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError, PalateWarning
 from palate.rank import opinion, subjects
@@ -430,6 +433,31 @@ def test_comparisons_and_bad_options_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             MeanOpinionScore(**options).fit(good)
+
+
+def test_ratings_that_fit_exactly_give_no_intervals():
+    exact = rated([0, 1, 0, 1, 2], [0, 0, 1, 1, 1], [1, 2, 2, 3, 4])
+    for correction in ("bias", "bias_variance"):
+        fitted = MeanOpinionScore(correction).fit(exact)
+        np.testing.assert_allclose(scores(fitted), [1.5, 2.5, 3.5])
+        assert fitted.covariance_ is None
+        assert "no residuals" in fitted.diagnostics_["no_intervals"]
+
+
+def test_a_likelihood_that_runs_away_to_one_annotator_says_so():
+    _, _, data = simulated(0, annotators=4)
+    with pytest.warns(PalateWarning, match=r"the scores repeat the ratings of a00\d: .*set shrinkage=1"):
+        MeanOpinionScore("bias_variance", shrinkage=0).fit(data)
+
+
+def test_the_board_is_reached_by_name_and_is_plain_json():
+    board = palate.rank(simulated(0, per=10)[2], method="mean_opinion_score", correction="bias_variance")
+    text = json.loads(json.dumps(board.to_json()))
+    assert text["method"] == "mean_opinion_score"
+    assert text["diagnostics"]["annotators"] == 30
+    assert board.annotators.height == 30
+    with pytest.raises(ConfigError, match="predicts no probability"):
+        board.win_probability("i000", "i001")
 
 
 def test_an_anchor_shifts_the_board():

@@ -14,7 +14,7 @@ from palate.errors import ConfigError, DataError, PalateWarning
 from palate.rank import ratings as reading
 from palate.rank import subjects
 from palate.rank.base import Floats, Ranker
-from palate.rank.connectivity import describe_groups
+from palate.rank.connectivity import describe_groups, listed
 from palate.rank.counts import Comparisons
 from palate.rank.leaderboard import Scale
 from palate.rank.ratings import Ratings
@@ -246,6 +246,15 @@ class MeanOpinionScore(Ranker):
                 stacklevel=3,
             )
         rated = cells.n > 0
+        exact = rated & (fit.variance <= 1e-11 * float(np.var(used.score)))
+        if exact.any() and not exact[rated].all():
+            names = listed([used.annotators[i] for i in np.flatnonzero(exact)], 5)
+            warnings.warn(
+                f"the scores repeat the ratings of {names}: the likelihood has no maximum there, and the "
+                "intervals mean nothing; set shrinkage=1",
+                PalateWarning,
+                stacklevel=3,
+            )
         self.diagnostics_ |= {
             "iterations": fit.n_iter,
             "settled": fit.converged,
@@ -253,7 +262,7 @@ class MeanOpinionScore(Ranker):
             "spread_of_biases": float(np.std(fit.bias[rated])),
             "median_inconsistency": float(np.sqrt(np.median(fit.variance[rated]))),
         }
-        if fit.variance[rated].max() <= 1e-20 * float(np.var(used.score)):
+        if exact[rated].all():
             self.diagnostics_["no_intervals"] = "the ratings leave no residuals to judge errors by"
         elif len(used.items) <= DENSE_ITEMS:
             self.covariance_ = subjects.covariance(cells, variance)
