@@ -145,13 +145,15 @@ def test_battles_in_columns_give_what_judgments_give(battle_set):
     assert one.coefficients_.equals(other.coefficients_)
 
 
-def test_a_weight_that_counts_is_so_many_judgments(battle_set):
-    a, b, y, f, _ = (x[..., :200] for x in battle_set)
+@pytest.mark.parametrize("reweight", [None, "pair"])
+def test_a_weight_that_counts_is_so_many_judgments(battle_set, reweight):
+    a, b, y, f, _ = battle_set
     times = np.random.default_rng(1).integers(1, 4, len(a))
     data = as_data(a, b, y, weight=times.astype(float))
-    counted = ContextualBradleyTerry(features={"f": f[0]}, standardize=False, weights="count").fit(data)
+    options = {"standardize": False, "reweight": reweight}
+    counted = ContextualBradleyTerry(features={"f": f[0]}, weights="count", **options).fit(data)
     repeated = as_data(*(np.repeat(x, times) for x in (a, b, y)))
-    same = ContextualBradleyTerry(features={"f": np.repeat(f[0], times)}, standardize=False).fit(repeated)
+    same = ContextualBradleyTerry(features={"f": np.repeat(f[0], times)}, **options).fit(repeated)
     np.testing.assert_allclose(counted.strengths_, same.strengths_, atol=1e-9)
     np.testing.assert_allclose(counted.covariance_, same.covariance_, atol=1e-9)
 

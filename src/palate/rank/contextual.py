@@ -25,7 +25,7 @@ from palate.rank.information import DENSE_ITEMS, laplacian, threads
 from palate.rank.likelihood import DRAWS
 from palate.rank.links import Logistic
 from palate.rank.parts import part
-from palate.rank.row_likelihood import Estimate, Gram, Rows, System, maximise
+from palate.rank.row_likelihood import Estimate, Gram, Rows, maximise
 from palate.seeding import generator
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class ContextualBradleyTerry(BradleyTerry):
         standardize: divide numeric columns by their population standard deviation over battles, so that a
             coefficient is the effect of one standard deviation; or the names of those to divide. Texts and
             the position stay 0 and 1. A column that is then constant is left out.
-        center: subtract the mean over battles first. With False the divisor is the root mean square about 0,
-            and turning battles around changes no estimate.
+        center: subtract the mean over battles first, so that f = 0 is the usual difference, whoever was shown
+            first. A flag of the battle such as "played at home" must not lose its mean: leave it out of
+            `standardize`. With False the divisor is the root mean square about 0, and turning battles around
+            changes no estimate.
         position: add the advantage of being shown first.
         l2_features: ridge on the coefficients. Positive values give finite coefficients for any data.
 
@@ -115,7 +117,10 @@ class ContextualBradleyTerry(BradleyTerry):
             self.strengths_, self.log_likelihood_ = found.theta - found.theta.mean(), found.log_likelihood
             self.n_iter_, self.converged_ = found.steps, found.converged
             probability = turned.probabilities(found.theta, found.beta)
-            self._spread(turned, found, probability, clusters)
+            # A weight that counts equal judgments stands for as many squares.
+            repeated = self.weights == "count" and self.cluster is None
+            once = np.sqrt(rows.weights) if repeated else 1.0
+            self._spread(turned, found, probability, clusters, once)
         self.coefficients_ = self._coefficients(design, found.beta)
         self.diagnostics_ = self._diagnose(used, ties) | self._more(turned, design, probability, clusters)
         return self
@@ -155,25 +160,27 @@ class ContextualBradleyTerry(BradleyTerry):
                 file=pairs.source,
                 remedy=f"set l2_features > 0, or drop {'them' if several else 'it'}",
             )
+        close = "the data are close to having no finite estimate"
+        if found.system is None:
+            raise DataError(close, file=pairs.source, remedy="set l2 > 0 and l2_features > 0")
         warnings.warn(
-            f"the fit stopped after {found.steps} steps; the data are close to having no finite estimate, "
-            "set l2 > 0 and l2_features > 0",
+            f"the fit stopped after {found.steps} steps; {close}, set l2 > 0 and l2_features > 0",
             PalateWarning,
             stacklevel=3,
         )
 
     # -- uncertainty --
 
-    def _spread(self, rows: Rows, found: Estimate, probability: Floats, clusters: Ints | None) -> None:
+    def _spread(
+        self, rows: Rows, found: Estimate, probability: Floats, clusters: Ints | None, once: Floats | float
+    ) -> None:
         """Covariance of strengths and coefficients; beyond `DENSE_ITEMS` draws with that covariance."""
-        system = System(rows.pairs, found.hessian, self.l2, self.l2_features)
+        system = found.system
+        assert system is not None
         size, sandwich = rows.pairs.n_items, self.interval == "sandwich"
         self.covariance_ = self.draws_ = None
         weight: Floats | float = 1.0 if rows.weight is None else rows.weight
-        scores = weight * (rows.won - probability)
-        if self.weights == "count" and self.cluster is None:
-            # A weight that counts equal judgments stands for as many squares.
-            scores /= np.sqrt(weight)
+        scores = weight * (rows.won - probability) / once
         if size <= DENSE_ITEMS:
             covariance = system.inverse()
             if sandwich:

@@ -61,7 +61,7 @@ class Estimate:
         theta: strengths with mean 0 (exactly so where they have no ridge), shape (M,).
         beta: coefficients, shape (F,).
         log_likelihood: without the ridges.
-        hessian: at the estimate.
+        system: the Hessian at the estimate; None where it could not be factored.
         steps: Newton steps over all battles.
         converged: whether the last step was below `TOLERANCE`.
         direction: of strengths and coefficients, along which the likelihood grows without end; None if it
@@ -72,7 +72,7 @@ class Estimate:
     theta: Floats
     beta: Floats
     log_likelihood: float
-    hessian: Gram
+    system: System | None
     steps: int
     converged: bool
     direction: tuple[Floats, Floats] | None = None
@@ -164,7 +164,7 @@ class Rows:
         """Whether no battle becomes less likely along a direction, and some become more so."""
         d = self.log_odds(self.gap(direction[0]), direction[1])
         gain = np.where(self.won == 0.5, -np.abs(d), (2.0 * self.won - 1.0) * d)
-        return bool(gain.min() >= -1e-4 * gain.max())
+        return bool(gain.max() > 0 and gain.min() >= -1e-4 * gain.max())
 
 
 class _Sum:
@@ -252,22 +252,23 @@ def maximise(
     theta, beta = start
     ridge = _ridge(theta, beta, l2, l2_features)
     here = rows.slopes(theta, beta)
+    system, step = None, start
     for steps in range(1, MAX_ITERATIONS + 1):
         ascent = rows.pairs.per_item(here.pair, -here.pair) - l2 * theta
         feature_ascent = here.features - l2_features * beta
         try:
             system = System(rows.pairs, here.hessian, l2, l2_features)
             if steps == 1 and l2_features == 0 and (dependent := system.dependent()):
-                return Estimate(theta, beta, -here.loss, here.hessian, 0, False, dependent=dependent)
+                return Estimate(theta, beta, -here.loss, system, 0, False, dependent=dependent)
             step = system.solve(ascent, feature_ascent)
         except np.linalg.LinAlgError:
-            break
+            away = step if rows.separates(step) else None
+            return Estimate(theta, beta, -here.loss, None, steps, False, away)
         moved = 2.0 * np.abs(step[0]).max() + float(reach @ np.abs(step[1]))
         if moved <= TOLERANCE:
-            theta, beta = theta + step[0], beta + step[1]
-            return Estimate(theta, beta, -here.loss, here.hessian, steps, True)
+            return Estimate(theta + step[0], beta + step[1], -here.loss, system, steps, True)
         if steps >= SUSPECT and rows.separates(step):
-            return Estimate(theta, beta, -here.loss, here.hessian, steps, False, step)
+            return Estimate(theta, beta, -here.loss, system, steps, False, step)
         slope = float(ascent @ step[0] + feature_ascent @ step[1])
         loss, part = here.loss + ridge, 1.0
         while part > 1e-6:
@@ -280,7 +281,7 @@ def maximise(
         else:
             break
         (theta, beta), here = trial, there
-    return Estimate(theta, beta, -here.loss, here.hessian, steps, False)
+    return Estimate(theta, beta, -here.loss, system, steps, False)
 
 
 def _ridge(theta: Floats, beta: Floats, l2: float, l2_features: float) -> float:
