@@ -52,6 +52,13 @@ def read(
     read: list[str] | None,
 ) -> PreferenceData:
     """Load the input of a command with the options every reading command has."""
+    return load(file, format=format, **read_options(column, label, constant, read))
+
+
+def read_options(
+    column: list[str] | None, label: list[str] | None, constant: list[str] | None, read: list[str] | None
+) -> dict[str, Any]:
+    """Those options as the arguments of `palate.load`."""
     options: dict[str, Any] = {name: _value(text) for name, text in assignments(read, "--read").items()}
     if column:
         options["columns"] = assignments(column, "--column")
@@ -59,7 +66,7 @@ def read(
         options["labels"] = assignments(label, "--label")
     if constant:
         options["constants"] = assignments(constant, "--constant")
-    return load(file, format=format, **options)
+    return options
 
 
 def assignments(values: Iterable[str] | None, option: str) -> dict[str, str]:

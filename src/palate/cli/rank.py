@@ -1,9 +1,9 @@
-"""`palate rank`: a leaderboard from judgments."""
+"""`palate rank`: leaderboards from judgments."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,53 +11,210 @@ from palate.cli.app import app
 from palate.cli.common import (
     ColumnOption,
     ConstantOption,
-    FileArgument,
     FormatOption,
     JsonOption,
     LabelOption,
     ReadOption,
     parameters,
     print_json,
+    print_mapping,
     print_table,
+    read_options,
 )
 from palate.cli.common import read as read_input
+from palate.errors import ConfigError
+from palate.runs import atomic_write
+
+if TYPE_CHECKING:
+    from palate.rank import Leaderboard
+    from palate.rank.boards import Boards
+
+METHODS_HELP = "How items are ranked; 'palate rank --methods' lists all ways."
 
 
 @app.command()
 def rank(
-    file: FileArgument,
-    method: Annotated[
-        str, typer.Option("--method", "-m", help="How strengths are estimated.")
-    ] = "bradley_terry",
+    file: Annotated[
+        str | None, typer.Argument(help="A file, a folder, a hub id, or - for standard input.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "-m", help=METHODS_HELP)] = "bradley_terry",
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="An option of the method: --set ties=drop, --set l2=0.1. Repeatable."),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="Covariates for contextual_bt or factor_bt: style, citations, domains, words, ..., or keys "
+            "of the metadata, with commas.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="One board per slice: aspect, time, ..., or a key of the metadata."),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", help="Length of a slice of time: year, quarter, month, week, day."),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", help="Two items, with a comma: their difference, and how many votes tell."),
+    ] = None,
+    annotators: Annotated[
+        bool, typer.Option("--annotators", help="Report on each annotator: agreement, bias, influence.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Count the votes batch by batch: for files larger than memory.")
+    ] = False,
     format: FormatOption = None,
     column: ColumnOption = None,
     label: LabelOption = None,
     constant: ConstantOption = None,
     read: ReadOption = None,
     json: JsonOption = False,
-    plot: Annotated[str | None, typer.Option("--plot", help="Write the picture to this HTML file.")] = None,
+    csv: Annotated[str | None, typer.Option("--csv", help="Write the table to this CSV file.")] = None,
+    plot: Annotated[str | None, typer.Option("--plot", help="Write the pictures to this HTML file.")] = None,
+    methods: Annotated[bool, typer.Option("--methods", help="List the methods and their options.")] = False,
 ) -> None:
-    """Rank items by Bradley-Terry strength, with 95 % intervals and rank bounds.
+    """Rank items by strength, with 95 % intervals, rank bounds and advice.
 
-    Example: `palate rank votes.csv --plot board.html`
+    Example: `palate rank votes.csv --plot board.html`, or `palate rank votes.csv -m davidson --compare a,b`
     """
-    from palate.rank import rank as rank_judgments
-    from palate.report import Page
-    from palate.report.run_folder import add_leaderboard
+    from palate.rank.boards import rank_by
+    from palate.rank.registry import rank as rank_judgments
 
-    board = rank_judgments(
-        read_input(file, format, column, label, constant, read), method, **parameters(option, "--set")
-    )
-    if plot:
-        page = Page(f"Leaderboard of {Path(file).name}")
-        add_leaderboard(page, board.to_json(), "Ratings").write(plot)
-    if json:
-        print_json(board.to_json())
+    if methods:
+        _list_methods(json)
         return
-    print_table(f"{file}: {method}", board.table.to_dicts())
+    if file is None:
+        raise ConfigError("give a file of judgments, or - for standard input")
+    options = parameters(option, "--set")
+    if stream:
+        from palate.rank.streaming import count_file
+
+        if by or features or annotators:
+            raise ConfigError(
+                "--stream counts votes only; it goes with none of --by, --features, --annotators"
+            )
+        data: Any = count_file(file, format, **read_options(column, label, constant, read))
+    else:
+        data = read_input(file, format, column, label, constant, read)
+    if features:
+        from palate.data.features import battle_features
+
+        if method not in ("contextual_bt", "factor_bt"):
+            raise ConfigError(f"the method {method} has no covariates; use contextual_bt or factor_bt")
+        options["features"] = battle_features(data, [name.strip() for name in features.split(",")])
+    if by:
+        if features or compare or annotators:
+            raise ConfigError("--by goes with none of --features, --compare, --annotators")
+        _show_boards(rank_by(data, by, method, every=every, **options), file, json, csv, plot)
+        return
+    if every:
+        raise ConfigError("--every says how long a slice of time is; use it with --by time")
+    board = rank_judgments(data, method, **options)
+    found = board.to_json()
+    if compare:
+        found["compare"] = _compared(board, compare)
+    if annotators:
+        from palate.rank.raters import annotator_report, influence
+
+        report = annotator_report(data).join(influence(data).drop("n"), on="annotator", how="left")
+        found["annotator_report"] = report.to_dicts()
+    _show_board(board, found, file, json, csv, plot)
+
+
+def _show_board(
+    board: Leaderboard, found: dict[str, Any], file: str, json: bool, csv: str | None, plot: str | None
+) -> None:
+    if csv:
+        board.to_csv(csv)
+    if plot:
+        from palate.report import Page
+        from palate.report.run_folder import add_leaderboard
+
+        add_leaderboard(Page(f"Leaderboard of {Path(file).name}"), found, "Ratings").write(plot)
+    if json:
+        print_json(found)
+        return
+    print_table(f"{file}: {board.method}", board.table.to_dicts())
+    if board.coefficients is not None:
+        print_table("Effects of covariates", board.coefficients.to_dicts())
+    if "compare" in found:
+        print_mapping("Comparison", found["compare"])
+    if "annotator_report" in found:
+        print_table("Annotators", found["annotator_report"])
+    elif board.annotators is not None:
+        print_table("Annotators", board.annotators.to_dicts())
     for line in board.diagnostics.get("advice", ()):
         typer.echo(f"- {line}")
+
+
+def _show_boards(boards: Boards, file: str, json: bool, csv: str | None, plot: str | None) -> None:
+    if csv:
+        with atomic_write(csv) as out:
+            out.write(boards.table.write_csv())
+    if plot:
+        from palate.report import Page
+        from palate.report.run_folder import add_leaderboard
+
+        page = Page(f"Leaderboards of {Path(file).name} by {boards.by}")
+        table = boards.table
+        page.figure(boards.plot_ranks(), f"Ranks by {boards.by}.", f"Ranks in {len(boards)} slices.", table)
+        if len(boards) > 2:
+            page.figure(
+                boards.plot(), f"Ratings by {boards.by}, less the mean of each.", "A radar picture.", table
+            )
+        for name, board in boards.boards.items():
+            add_leaderboard(page, board.to_json(), name)
+        page.write(plot)
+    if json:
+        print_json(boards.to_json())
+        return
+    for name, board in boards.boards.items():
+        print_table(f"{file}: {board.method}, {boards.by} {name}", board.table.to_dicts())
+    if len(boards) > 1:
+        print_table("Kendall's tau between slices", boards.correlation().to_dicts())
+    for name, why in boards.skipped.items():
+        typer.echo(f"- {name}: skipped, {why}")
+
+
+def _compared(board: Leaderboard, pair: str) -> dict[str, Any]:
+    """The difference of two items, its test, and the votes that would settle it."""
+    from palate.rank.planning import votes_to_separate
+
+    names = [name.strip() for name in pair.split(",")]
+    if len(names) != 2 or names[0] == names[1]:
+        raise ConfigError(f"--compare {pair!r} is not two items with a comma between them")
+    a, b = names
+    difference, error, p = board.compare(a, b)
+    found: dict[str, Any] = {
+        "a": a, "b": b, "difference": difference, "standard_error": error, "p": p,
+        "rating_points": difference * board.scale.points,
+    }  # fmt: skip
+    if board.link is not None:
+        probability = board.win_interval(a, b)
+        found |= {
+            "win_probability": probability.probability,
+            "lower": probability.lower,
+            "upper": probability.upper,
+        }
+        if board.comparisons is not None and difference:
+            needed = votes_to_separate(board, a, b)
+            found |= {"more_votes_as_now": needed.more, "or_direct_votes": needed.direct}
+    return found
+
+
+def _list_methods(json: bool) -> None:
+    from palate.rank.registry import SUMMARIES, get
+
+    rows = [
+        {"method": name, "what": what, "options": ", ".join(sorted(get(name).parameters()))}
+        for name, what in SUMMARIES.items()
+    ]
+    if json:
+        print_json(rows)
+    else:
+        print_table("Ranking methods", rows)

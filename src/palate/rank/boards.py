@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ def rank_by(
     by: str | npt.ArrayLike,
     method: str = "bradley_terry",
     *,
-    every: Literal["year", "quarter", "month", "week", "day"] | None = None,
+    every: str | None = None,
     min_judgments: int = 30,
     **options: Any,
 ) -> Boards:
@@ -118,7 +118,7 @@ def rank_by(
         by: a column ("aspect", "annotator_kind", ...), "time" (then `every` says how long a slice is), a key
             of the metadata ("language", "conv_metadata.turn"), or one label per judgment.
         method: as of `palate.rank.rank`.
-        every: length of a slice of time, in UTC.
+        every: length of a slice of time, in UTC: "year", "quarter", "month", "week" or "day".
         min_judgments: slices with fewer judgments are skipped.
         **options: of the method; an anchor keeps the ratings of different slices on one zero.
 

@@ -43,6 +43,37 @@ METHODS = {
 """Where each method is: module of `palate.rank` and class. Modules load when their method is used."""
 
 
+SUMMARIES = {
+    "bradley_terry": "strengths by maximum likelihood; a tie is half a win for each",
+    "davidson": "Bradley-Terry in which a tie is most likely between equals, with a parameter nu",
+    "rao_kupper": "Bradley-Terry in which small differences are ties, with a threshold eta",
+    "thurstone": "probit strengths (case V); ties half, or with a threshold (Glenn-David)",
+    "contextual_bt": "Bradley-Terry with features of the battle: style, length, position, language",
+    "composite_bt": "one Bradley-Terry board that weighs several aspects",
+    "dynamic_bt": "Bradley-Terry strengths that drift over time",
+    "crowd_bt": "Bradley-Terry with a reliability for each annotator",
+    "factor_bt": "Bradley-Terry with each annotator's pull towards a side or feature",
+    "plackett_luce": "strengths from rankings of any length, partial, top-k and tied ones included",
+    "ilsr": "the maximum of Plackett-Luce by iterated spectral ranking",
+    "lsr": "one pass of spectral ranking: fast, without intervals",
+    "rank_centrality": "stationary distribution of a walk from losers to winners",
+    "elo": "online ratings, one judgment after the other, or averaged over orders",
+    "trueskill": "online Gaussian skills of pairs with draws",
+    "openskill": "online Gaussian skills of any number of sides (Weng-Lin)",
+    "weng_lin": "another name of openskill",
+    "win_rate": "share of comparisons won",
+    "average_win_rate": "mean over opponents of the share won against each",
+    "pagerank": "PageRank of the win matrix; descriptive",
+    "eigenvector": "leading eigenvector of the win matrix; descriptive",
+    "borda": "points for each alternative ranked below",
+    "copeland": "majorities won, ties half",
+    "schulze": "strongest paths of majorities",
+    "kemeny": "the order with the fewest disagreements",
+    "mean_opinion_score": "mean ratings, corrected for annotators' bias and inconsistency",
+}
+"""What each method gives, in a phrase."""
+
+
 def methods() -> list[str]:
     """Names of the ranking methods."""
     return sorted(METHODS)
