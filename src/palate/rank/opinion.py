@@ -43,8 +43,8 @@ class MeanOpinionScore(Ranker):
       then as "none". It presumes that all annotators rate equally good items. Those with one rating, or with
       equal ones, have no z-scores: they are left out, and named in the diagnostics.
     - "bias": x = psi_j + Delta_i + noise by least squares, Delta of mean 0. Where all rate all items these
-      are the means, with the bias-free intervals of ITU-T P.913, 12.4.
-    - "bias_variance": x = psi_j + Delta_i + nu_i * noise by maximum likelihood (ITU-T P.910, annex E; Li,
+      are the means, with the intervals freed of bias of ITU-T P.913.
+    - "bias_variance": x = psi_j + Delta_i + nu_i * noise by maximum likelihood (ITU-T P.910; Li,
       Bampis, Krasula, Janowski and Le Callet 2020): inconsistent annotators weigh less, in proportion to
       1 / nu_i^2. An annotator's nu is drawn towards the pooled one as if by `shrinkage` further ratings, so
       that few ratings that happen to fit do not weigh infinitely.
@@ -60,7 +60,8 @@ class MeanOpinionScore(Ranker):
             `palate.rank.screening.bt500`), prompt by prompt.
         aspects: "one" refuses data with several aspects; "mean" averages an annotator's ratings of an item
             over them.
-        shrinkage: of "bias_variance", in ratings; 0 is the method as published.
+        shrinkage: of "bias_variance", in ratings. 0 is the method as published, whose likelihood has no
+            maximum: with few ratings it runs away to one annotator, and a `PalateWarning` says so.
         seed: for the errors of boards of more than 3000 items, which are drawn.
         anchor: an item, or {item: rating}; all ratings are shifted so that it has this rating.
         level: coverage of the intervals.

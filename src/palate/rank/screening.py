@@ -15,7 +15,7 @@ MOST_OUTSIDE, LEAST_BALANCE = 0.05, 0.3
 
 
 def bt500(annotator: Ints, stimulus: Ints, score: Floats) -> npt.NDArray[np.bool_]:
-    """Which annotators the procedure of ITU-R BT.500 (annex 1, 2.3.1) rejects, shape (annotators,).
+    """Which annotators the procedure of ITU-R BT.500 rejects, shape (annotators,).
 
     Of each stimulus, ratings are normal if their kurtosis m4 / m2^2 lies within 2 and 4. A rating lies
     outside if it is 2 standard deviations (n - 1) or more from the mean, sqrt(20) of them where ratings are

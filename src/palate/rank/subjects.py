@@ -152,8 +152,8 @@ def ratio(top: npt.NDArray[Any], bottom: npt.NDArray[Any], empty: float = 0.0) -
 def equal_variances(cells: Cells) -> Fit:
     """Least squares of x = psi + Delta + noise: scores free of the annotators' biases.
 
-    Where every annotator rated every item these are the plain means, and the biases those of ITU-T P.913,
-    12.4; elsewhere an item is freed of the biases of those who happened to rate it.
+    Where every annotator rated every item these are the plain means, and the biases those of ITU-T P.913;
+    elsewhere an item is freed of the biases of those who happened to rate it.
     """
     one = np.ones(cells.n_annotators)
     psi, bias = _two_way(cells, one, None)
