@@ -14,7 +14,10 @@ from palate.errors import unknown
 Experiment = Callable[[int, Mapping[str, Any]], dict[str, float]]
 
 EXPERIMENTS = {
+    "aspect_heads": "palate.recipes.experiments.aspect_heads:run",
+    "controlled_votes": "palate.recipes.experiments.controlled_votes:run",
     "linear_ranking": "palate.recipes.experiments.linear_ranking:run",
+    "listening_gate": "palate.recipes.experiments.listening_gate:run",
 }
 
 

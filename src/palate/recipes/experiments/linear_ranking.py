@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import kendalltau
 
 from palate import losses
 from palate.data.lists import lists
 from palate.errors import ConfigError, MissingDependency, unknown
+from palate.recipes.experiments.parameters import read
 from palate.seeding import generator
 
 Floats = npt.NDArray[np.float64]
@@ -103,12 +104,7 @@ class Parameters(BaseModel):
 
 def run(seed: int, parameters: Mapping[str, Any]) -> dict[str, float]:
     """Kendall's tau-b of every method on the test items of every setting, as ``"setting/method"``."""
-    try:
-        plan = Parameters.model_validate(dict(parameters))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"parameters of linear_ranking: field '{field}': {first['msg']}") from None
+    plan = read(Parameters, "linear_ranking", parameters)
     values = {}
     for name, setting in plan.settings.items():
         if setting.data not in DATA:
