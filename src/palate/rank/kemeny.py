@@ -152,6 +152,8 @@ def _decided(majority: Majority, order: Ints) -> npt.NDArray[np.bool_]:
     """Whether each item of a ranking and the next have unequal votes, shape (M - 1,)."""
     pairs = majority.comparisons
     keys = pairs.first * pairs.n_items + pairs.second
+    if not len(keys):
+        return np.zeros(len(order) - 1, dtype=bool)
     wanted = np.minimum(order[:-1], order[1:]) * pairs.n_items + np.maximum(order[:-1], order[1:])
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.asarray((keys[at] == wanted) & (majority.margin[at] != 0))

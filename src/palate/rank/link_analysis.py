@@ -195,7 +195,8 @@ class Eigenvector(LinkAnalysis):
             passed += 0.5 * passed.sum() * score
             return np.asarray(passed / passed.sum())
 
-        score = self._iterate(step, counted.n_items)
+        # A last step that keeps nothing makes scores of items without a win exactly 0.
+        score = wins @ self._iterate(step, counted.n_items)
         return np.asarray(score / np.linalg.norm(score))
 
 

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError
 from palate.rank.base import Ranker
-from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE
+from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE, Battles
 from palate.rank.clusters import cluster_codes
 from palate.rank.connectivity import met
 from palate.rank.consensus import refuse_unmet, won
@@ -75,7 +75,7 @@ class Rates(Ranker):
     cluster: str | npt.ArrayLike | None = None
     level: float = 0.95
 
-    def fit(self, data: PreferenceData | Comparisons) -> Self:
+    def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Compute the rates.
 
         Raises:
@@ -103,13 +103,14 @@ class Rates(Ranker):
         self._choice("ties", ("half", "drop"))
         self._number("level", 0, 1, open=True)
 
-    def _counted(self, data: PreferenceData | Comparisons) -> Comparisons:
-        if isinstance(data, Comparisons):
-            if self.cluster is not None:
-                raise ConfigError("cluster is not known for counted comparisons; give it to `count`")
-            return data
-        cluster = None if self.cluster is None else cluster_codes(data, self.cluster)
-        return count(data, self.both_bad, self.weights, cluster)
+    def _counted(self, data: PreferenceData | Battles | Comparisons) -> Comparisons:
+        if self.cluster is not None:
+            if not isinstance(data, PreferenceData):
+                raise ConfigError(
+                    "cluster is known for judgments only; give it to `count`, or fit PreferenceData"
+                )
+            return count(data, self.both_bad, self.weights, cluster_codes(data, self.cluster))
+        return data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
 
     @abstractmethod
     def _rates(self, counted: Comparisons) -> tuple[Floats, _Scores]:
@@ -243,12 +244,11 @@ def _by_cluster(counted: Comparisons) -> Floats:
     """Sums of squares as if all outcomes of a cluster were the same, shape (M,)."""
     clustered = counted.clustered
     assert clustered is not None
-    total = np.zeros(counted.n_items)
     item = np.concatenate([clustered.winner, clustered.loser])
     shape = (clustered.n_clusters, counted.n_items)
     weight = csr_array((np.tile(clustered.weight, 2), (np.tile(clustered.cluster, 2), item)), shape=shape)
-    total += np.asarray((weight**2).sum(axis=0)).ravel()
-    return np.asarray(total + counted.per_item(counted.square.sum(axis=1)))
+    alone = counted.per_item(counted.square.sum(axis=1))
+    return np.asarray(alone + np.asarray((weight**2).sum(axis=0)).ravel())
 
 
 def _moves(scores: _Scores) -> tuple[Floats, Floats]:
@@ -284,10 +284,14 @@ def _spread(counted: Comparisons, scores: _Scores) -> tuple[Floats | None, Float
         return covariance, None, variance
     normal = generator(0, "win_rates").standard_normal
     draws = np.sqrt(scores.item)[:, None] * normal((size, DRAWS))
-    deviation = np.sqrt(square)
+    # A pair moves its two items together: `shared` of the first's noise, and `own` noise of the second.
+    deviation = np.sqrt((square * first**2).sum(axis=1))
+    shared = np.zeros_like(deviation)
+    np.divide((square * first * second).sum(axis=1), deviation, out=shared, where=deviation > 0)
+    own = np.sqrt(np.maximum((square * second**2).sum(axis=1) - shared**2, 0.0))
     for column in range(DRAWS):
-        noise = deviation * normal(deviation.shape)
-        draws[:, column] += counted.per_item((noise * first).sum(axis=1), (noise * second).sum(axis=1))
+        noise, rest = normal((2, len(own)))
+        draws[:, column] += counted.per_item(deviation * noise, shared * noise + own * rest)
     if by_judgment is not None:
         draws += by_judgment.T @ normal((by_judgment.shape[0], DRAWS))
     # The variances are known; only the correlations have to be drawn.
