@@ -73,8 +73,9 @@ class Walk:
         """Of all comparisons on the paths `theta`, shape (T, M)."""
         gap = self.gap(theta)
         lost = self.total - self.wins
-        # Both sides by themselves, so that nothing cancels where an item always wins.
-        return -float(np.sum(self.wins * np.logaddexp(0.0, -gap) + lost * np.logaddexp(0.0, gap)))
+        # log(1 + e^d) is max(d, 0) + log(1 + e^-|d|): so nothing cancels where an item always wins.
+        surprise = self.wins * np.maximum(-gap, 0.0) + lost * np.maximum(gap, 0.0)
+        return -float(np.sum(surprise + self.total * np.log1p(np.exp(-np.abs(gap)))))
 
     def penalty(self, theta: Floats, drift: float) -> float:
         """Minus the log-density of the paths, up to constants."""
