@@ -379,6 +379,7 @@ def test_a_missing_value_is_refused_unless_its_battle_does_not_count(eight):
         ({"features": {"position": U}, "position": True}, "rename one"),
         ({"features": {}}, "no features"),
         ({}, "no 'features'"),
+        ({"features": {"u": U}, "interval": "bootstrap"}, "interval is 'bootstrap'"),
         ({"features": {"u": U}, "anchor": "m9"}, "unknown anchor 'm9'"),
     ],
 )

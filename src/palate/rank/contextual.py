@@ -61,7 +61,8 @@ class ContextualBradleyTerry(BradleyTerry):
         position: add the advantage of being shown first.
         l2_features: ridge on the coefficients. Positive values give finite coefficients for any data.
 
-    The other parameters are those of `BradleyTerry`. With `reweight="pair"`, l2 and the likelihood are in
+    The other parameters are those of `BradleyTerry`, without its bootstrap, which resamples counts; the
+    sandwich clusters as well. With `reweight="pair"`, l2 and the likelihood are in
     units of weights with mean 1.
 
     Ridges elsewhere: the loss sum NLL + 1/4 |(R/400, beta)|^2 of base-10 ratings R (FastChat) is
@@ -94,6 +95,7 @@ class ContextualBradleyTerry(BradleyTerry):
             ConfigError: a parameter has a value that cannot be used, or `data` are counts, which have lost
                 what differs between equal battles.
         """
+        self._choice("interval", ("sandwich", "hessian"))
         self._check()
         self._number("l2_features", 0.0)
         if isinstance(data, Comparisons):
