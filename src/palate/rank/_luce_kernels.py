@@ -39,17 +39,18 @@ def _position(a: int, b: int, size: int, table: Any, key: Ints) -> Any:
 
 
 @njit(cache=True)
-def _choose(code: Ints, place: Ints, loose: bool, ties: int, p: Floats, work: Floats) -> None:
-    """Fill the working memory for one ranking of K items."""
-    k = len(code)
+def _choose(
+    code: Ints, place: Ints, low: int, k: int, loose: bool, ties: int, p: Floats, work: Floats
+) -> None:
+    """Fill the working memory for the ranking of K items that begins at `low`."""
     work[BELOW, k] = 0.0
     for s in range(k - 1, -1, -1):
-        work[WEIGHT, s] = p[code[s]]
+        work[WEIGHT, s] = p[code[low + s]]
         work[BELOW, s] = work[BELOW, s + 1] + work[WEIGHT, s]
     start = 0
     while start < k:
         end = start + 1
-        while end < k and place[end] == place[start]:
+        while end < k and place[low + end] == place[low + start]:
             end += 1
         size, rest = end - start, work[BELOW, end]
         for s in range(start, end):
@@ -84,13 +85,49 @@ def likelihood(
 ) -> float:
     """Minus the log-likelihood of Plackett-Luce; adds to its gradient (M,) and, for each pair, to minus its
     second derivative (P,), and writes the score of each ranking at weight 1 beside its items (flat)."""
-    size = len(p)
-    work = np.empty((FIELDS, np.diff(offsets).max() + 1))
+    size, longest = len(p), np.diff(offsets).max() + 1
+    work = np.empty((FIELDS, longest))
+    item, weights, below = np.empty(longest, dtype=np.int64), np.empty(longest), np.empty(longest)
     loss = 0.0
     for r in range(len(weight)):
         low, k, w = offsets[r], offsets[r + 1] - offsets[r], weight[r]
-        items, loose = code[low : low + k], apart[r] or ties == DROP
-        _choose(items, place[low : low + k], loose, ties, p, work)
+        loose = apart[r] or ties == DROP
+        total, strict = 0.0, True
+        for s in range(k - 1, -1, -1):
+            strict &= place[low + s] == s
+            item[s] = code[low + s]
+            weights[s] = p[item[s]]
+            total += weights[s]
+            below[s] = total
+        if strict:
+            # Most rankings are, and without ties much less is to be done.
+            product, before, before_squared = 1.0, 0.0, 0.0
+            for s in range(k - 1):
+                rate = 1.0 / below[s]
+                before += rate
+                before_squared += rate * rate
+                # One logarithm of a product, as long as that is a number, instead of one for each choice.
+                share = weights[s] * rate
+                if share < 1e-100:
+                    loss -= w * np.log(share)
+                else:
+                    product *= share
+                    if product < 1e-200:
+                        loss -= w * np.log(product)
+                        product = 1.0
+                own = 1.0 - weights[s] * before
+                score[low + s] = own
+                gradient[item[s]] -= w * own
+                value = w * weights[s] * before_squared
+                for t in range(s + 1, k):
+                    at = _position(item[s], item[t], size, table, key)
+                    curvature[at] += value * weights[t]
+            own = -weights[k - 1] * before
+            score[low + k - 1] = own
+            gradient[item[k - 1]] -= w * own
+            loss -= w * np.log(product)
+            continue
+        _choose(code, place, low, k, loose, ties, p, work)
         before = before_squared = 0.0
         start = 0
         while start < k:
@@ -112,11 +149,11 @@ def likelihood(
                     cross = work[RATE, s] / work[AMONG, s]
                 own = work[CHOSEN, s] - work[WEIGHT, s] * (before + inner)
                 score[low + s] = own
-                gradient[items[s]] -= w * own
+                gradient[code[low + s]] -= w * own
                 beside = w * work[WEIGHT, s] * (before_squared + inner_squared)
                 above = w * work[WEIGHT, s] * (before_squared + cross)
                 for t in range(s + 1, k):
-                    at = _position(items[s], items[t], size, table, key)
+                    at = _position(code[low + s], code[low + t], size, table, key)
                     curvature[at] += (beside if t < end else above) * work[WEIGHT, t]
             before += rates
             before_squared += squares
@@ -160,8 +197,8 @@ def flow(
     work = np.empty((FIELDS, np.diff(offsets).max() + 1))
     for r in range(len(weight)):
         low, k, w = offsets[r], offsets[r + 1] - offsets[r], weight[r]
-        items, loose = code[low : low + k], apart[r] or ties == DROP
-        _choose(items, place[low : low + k], loose, ties, p, work)
+        loose = apart[r] or ties == DROP
+        _choose(code, place, low, k, loose, ties, p, work)
         start = 0
         while start < k:
             end = int(work[END, start])
@@ -173,8 +210,8 @@ def flow(
                 if loose:
                     down, level = w * work[RATE, s], 0.0
                 for t in range(s + 1, k):
-                    at = _position(items[s], items[t], size, table, key)
-                    second = int(items[s] > items[t])
+                    at = _position(code[low + s], code[low + t], size, table, key)
+                    second = int(code[low + s] > code[low + t])
                     rates[at, second] += level if t < end else down
                     if t < end:
                         rates[at, 1 - second] += level

@@ -65,7 +65,7 @@ class Luce:
     """
 
     def __init__(self, rankings: Orderings, ties: Ties) -> None:
-        self.rankings = rankings
+        self.rankings, self.ties = rankings, ties
         self._ties, self._pairs = TIES.index(ties), rankings.together
         weight = np.repeat(rankings.weight, np.diff(rankings.offsets))
         self.largest = float(np.bincount(rankings.code, weight).max())

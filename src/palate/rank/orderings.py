@@ -136,9 +136,13 @@ class Orderings:
 
         pairs = self.together
         values = np.stack([self.weight, self.square, self.count])
-        weight, square, times = compared(
-            self.code, self.place, self.offsets, self.apart, values, self.n_items, *pairs.index
-        )
+        # Most rankings have no weights, and then all three are one.
+        once = bool((values == values[0]).all())
+        sums = compared(
+            self.code, self.place, self.offsets, self.apart, values[: 1 if once else 3], self.n_items,
+            *pairs.index,
+        )  # fmt: skip
+        weight, square, times = (sums[0], sums[0], sums[0]) if once else sums
         met = times.any(axis=1)
         return Comparisons(
             self.items, pairs.first[met], pairs.second[met], weight[met], square[met],
@@ -328,8 +332,7 @@ def _summed(parts: list[_Part], size: int, weight: Floats | None, frequency: boo
     for k in sorted({part.code.shape[1] for part in parts}):
         same = [part for part in parts if part.code.shape[1] == k]
         rows, code, place, apart = (
-            np.concatenate([getattr(part, name) for part in same])
-            for name in ("rows", "code", "place", "apart")
+            _joined([getattr(part, name) for part in same]) for name in ("rows", "code", "place", "apart")
         )
         at, number = _distinct(code, place, apart, size)
         n = len(at)
@@ -339,14 +342,19 @@ def _summed(parts: list[_Part], size: int, weight: Floats | None, frequency: boo
         square = total if weight is None or frequency else np.bincount(number, importance**2, minlength=n)
         columns = (
             code[at].ravel(), place[at].ravel(), np.full(n, k), apart[at], total, square,
-            np.rint(total).astype(np.int64) if frequency else times, rows, number + base, importance,
+            np.rint(total).astype(np.int64) if frequency else times, rows,
+            number + base if base else number, importance,
         )  # fmt: skip
         for name, values in zip(_COLUMNS, columns, strict=True):
             found[name].append(values)
         base += n
-    joined = {name: np.concatenate(values) for name, values in found.items()}
+    joined = {name: _joined(values) for name, values in found.items()}
     joined["offsets"] = np.concatenate([[0], np.cumsum(joined["offsets"])]).astype(np.int64)
     return joined
+
+
+def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 _COLUMNS = (
@@ -368,10 +376,7 @@ def _distinct(code: Ints, place: Ints, apart: Bools, size: int) -> tuple[Ints, I
                 room = 1
             words[-1] = words[-1] * values + column
             room *= values
-    if len(words) == 1:
-        found, number = np.unique(words[0], return_index=True, return_inverse=True)[1:]
-        return found, number
-    order = np.lexsort(words[::-1])
+    order = np.argsort(words[0]) if len(words) == 1 else np.lexsort(words[::-1])
     new = np.zeros(len(order), dtype=bool)
     new[0] = True
     for word in words:

@@ -114,7 +114,7 @@ class PlackettLuce(Ranker):
             self._warn_apart(counted)
         with threads(rankings.n_items):
             model = Luce(rankings, self.ties)
-            fitted = maximise(model, self.l2)
+            fitted = maximise(model, self.l2, _guess(counted))
             self.covariance_, self.draws_ = spread(
                 model, fitted, self.l2, sandwich=self.interval == "sandwich", clusters=clusters
             )
@@ -277,6 +277,13 @@ def maximise(model: Luce, l2: float, start: Floats | None = None, steps: int = M
     return Fit(theta - theta.mean(), point, likelihood, step_number, steepest)
 
 
+def _guess(counted: Comparisons) -> Floats:
+    """Log odds of each item against all it met: near enough to save Newton's method a step or two."""
+    won = counted.per_item(counted.wins, counted.total - counted.wins)
+    met = counted.per_item(counted.total)
+    return np.asarray(np.log((won + 0.5) / (met - won + 0.5)))
+
+
 def _search(model: Luce, theta: Floats, step: Floats, point: Point, l2: float) -> tuple[Floats, Point] | None:
     """Halve a Newton step until the loss falls; rounding may not stop a step that is right at the minimum."""
     slope, rounding = float(step @ point.gradient), 1e-13 * abs(point.loss)
@@ -347,5 +354,6 @@ def _cluster_scores(model: Luce, fitted: Fit, clusters: Ints | None) -> csr_arra
     if clustered is None:
         return None
     expected = expit(fitted.theta[clustered.winner] - fitted.theta[clustered.loser])
-    residual = clustered.weight * (np.where(clustered.tie, 0.5, 1.0) - expected)
+    won = np.where(clustered.tie, expected if model.ties == "drop" else 0.5, 1.0)
+    residual = clustered.weight * (won - expected)
     return score_matrix(clustered, residual, rankings.n_items)

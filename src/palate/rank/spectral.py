@@ -269,10 +269,10 @@ def _solve_dense(into: csr_array, others: Floats) -> Floats:
     np.fill_diagonal(flow, 0.0)
     leaving = flow.sum(axis=0)
     missing = flow.sum(axis=1) - leaving
-    # Flows fix the factors up to a common one; leaving it to the column sums makes the system regular.
-    system = -flow + (leaving / len(leaving))[:, None]
-    system.flat[:: len(leaving) + 1] += leaving
-    return np.asarray(solve_linear(system, missing, overwrite_a=True, check_finite=False))
+    # Flows fix the factors up to a common one; that what is added sums to 0 makes the system regular.
+    system = 1.0 / len(leaving) - flow / leaving[:, None]
+    system.flat[:: len(leaving) + 1] += 1.0
+    return np.asarray(solve_linear(system, missing / leaving, overwrite_a=True, check_finite=False))
 
 
 def _solve_sparse(into: csr_array, others: Floats) -> Floats:
