@@ -39,19 +39,33 @@ def section(title: str, name: str, text: str) -> list[str]:
 
 def rank(r: dict[str, Any]) -> list[str]:
     lines = section(
-        "Bradley-Terry leaderboards",
-        "rank_bradley_terry",
-        "Median seconds. `palate` goes from the record to the board with sandwich intervals, `palate columns` from string "
-        "columns, with making and checking the record; evalica and choix start from strings too and give no intervals. "
-        "The floor is one pass that turns the names into integers. The largest difference of a strength from a peer's is "
-        f"{max(x for row in r['results'] for x in row['largest_difference'].values()):.1e}.",
+        "Leaderboards",
+        "rank",
+        "Seconds from columns of strings in memory to the board's table, intervals included where the method has any; "
+        "median of several runs, slow peers run once. A ratio is the peer's time over Palate's. The floor is one pass "
+        "that turns the names into integers on one core. Differences are the largest of any strength or score from the "
+        "peer's at a tight tolerance. evalica and choix give no intervals.",
     )
-    names = list(r["results"][0]["seconds"])
-    rows = [
-        (f"{row['battles']:,} battles, {row['items']} items", *row["seconds"].values())
-        for row in r["results"]
-    ]
-    return lines + table(("", *(name.replace("_", " ") for name in names)), rows)
+    rows = [row for part in r["sections"].values() for row in part["rows"]]
+    lines += table(
+        ("", "votes", "seconds", "peer", "its seconds", "ratio", "times the floor", "difference", "target"),
+        (
+            (
+                row["method"], row["case"] + (f" ({row['note']})" if "note" in row else ""), row["seconds"],
+                row.get("peer", ""), row.get("peer_seconds", ""), row.get("ratio", ""), row.get("floor_ratio", ""),
+                f"{row['difference']:.1e}" if "difference" in row else "", _target(row),
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+    missed = [f"{row['method']}, {row['case']}" for row in rows if row.get("met") is False]
+    aimed = sum("met" in row for row in rows)
+    said = f"{aimed - len(missed)} of {aimed} targets are met." if aimed else "No row has a target."
+    return [*lines, said + (f" Not met: {'; '.join(missed)}." if missed else ""), ""]
+
+
+def _target(row: dict[str, Any]) -> str:
+    return f"{row['target']}: {'met' if row['met'] else 'not met'}" if "target" in row else ""
 
 
 def load(r: dict[str, Any]) -> list[str]:
@@ -121,7 +135,7 @@ def demo(r: dict[str, Any]) -> list[str]:
 
 
 PARTS = {
-    "demo": demo, "rank_bradley_terry": rank, "data_load": load, "data_views": views, "embedding_cache": cache,
+    "demo": demo, "rank": rank, "data_load": load, "data_views": views, "embedding_cache": cache,
     "reward_frozen": reward, "log_probs": log_probs,
 }  # fmt: skip
 
