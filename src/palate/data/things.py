@@ -135,12 +135,13 @@ def _alternatives(data: PreferenceData, row: Ints) -> Ints:
             "aggregation needs items, responses or media to tell what was judged; the data has none"
         )
     code = combine(*(data.flat_codes(name)[0] for name in names))[0]
-    if combine(row, code)[1] == len(code):
-        return code
-    order = np.lexsort((code, row))
-    step = np.arange(len(order))
+    key = row * (int(code.max(initial=0)) + 1) + code
+    order = np.argsort(key, kind="stable")  # fast: rows are in order already
     new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(code[order]) != 0) | (np.diff(row[order]) != 0)
+    new[1:] = np.diff(key[order]) != 0
+    if new.all():
+        return code
+    step = np.arange(len(order))
     turn = np.empty(len(order), dtype=np.int64)
     turn[order] = step - np.maximum.accumulate(np.where(new, step, 0))
     return combine(code, turn)[0]
