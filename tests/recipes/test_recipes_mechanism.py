@@ -182,7 +182,7 @@ def test_a_broken_file_names_the_field(change, message):
 
 def test_a_recipe_can_only_name_registered_experiments():
     other = parse(FAST.replace("linear_ranking", "os:system"), "toy.toml")
-    with pytest.raises(ConfigError, match="unknown experiment 'os:system'; known: .*linear_ranking"):
+    with pytest.raises(ConfigError, match=r"unknown experiment 'os:system'; known: .*linear_ranking"):
         recipes.run(other)
 
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from palate.data.style import style_features
@@ -175,6 +174,8 @@ def instruction_difficulty(
     Raises:
         ConfigError: `l2` is not above 0.
     """
+    from scipy.optimize import minimize  # slow to import, and needed here only
+
     if not l2 > 0:
         raise ConfigError(f"l2 is {l2!r}; the difficulties need a ridge above 0")
     y = np.asarray(preference, dtype=np.float64)

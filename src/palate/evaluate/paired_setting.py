@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from scipy.stats import binomtest
-
 from palate.errors import DataError, unknown
 
 
@@ -35,6 +33,8 @@ def paired_setting_test(
     >>> round(paired_setting_test(60, 40).p, 6)
     0.028444
     """
+    from scipy.stats import binomtest  # slow to import, and needed here only
+
     if ties_rule not in ("drop", "half"):
         raise unknown("ties_rule", ties_rule, ("drop", "half"))
     for name, votes in {"wins": wins, "losses": losses, "ties": ties}.items():

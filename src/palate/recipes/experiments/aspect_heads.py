@@ -92,7 +92,7 @@ def train_linear(difference: Floats, target: Floats, ridge: float, mask: Floats 
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)  # type: ignore[arg-type, no-untyped-call]
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return weights.detach().numpy()
 
 
