@@ -84,7 +84,8 @@ class Comparisons:
     @cached_property
     def total(self) -> Floats:
         """Weight of all comparisons of each pair, shape (P,)."""
-        return np.asarray(self.weight.sum(axis=1))
+        # Several times faster than sum(axis=1) over so short an axis.
+        return np.asarray(np.einsum("po->p", self.weight))
 
     @cached_property
     def wins(self) -> Floats:
@@ -224,7 +225,7 @@ def _by_table(
         return np.asarray(table[i, j] + table[j, i][:, [SECOND_WINS, FIRST_WINS, TIE]])
 
     counted = of_pairs(counts)
-    met = counted.any(axis=1)
+    met = np.einsum("po->p", counted) > 0
     i, j, counted = i[met], j[met], counted[met]
     if weight is None:
         whole = counted.astype(np.float64)
