@@ -118,5 +118,4 @@ def rank(
     for name in options:
         if name not in chosen.parameters():
             raise unknown(f"option of {method}", name, chosen.parameters())
-    # Battles are for the methods that ask for nothing else; the others say so.
-    return chosen(**options).fit(data).leaderboard()  # type: ignore[arg-type]
+    return chosen(**options).fit(data).leaderboard()
