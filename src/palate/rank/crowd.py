@@ -12,7 +12,7 @@ from scipy.special import expit, logit, ndtri
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, unknown
 from palate.rank.base import Ranker
-from palate.rank.battles import battles
+from palate.rank.battles import Battles, battles
 from palate.rank.counts import Comparisons
 from palate.rank.mixture import Bend, Chance, Mixture
 from palate.rank.voters import beta_penalty, check_prior, learn
@@ -92,7 +92,7 @@ class CrowdBT(Ranker):
         self.interval = interval
         self.level = level
 
-    def fit(self, data: PreferenceData | Comparisons) -> Self:
+    def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate strengths and reliabilities.
 
         Raises:
@@ -210,6 +210,9 @@ def likelihood_interval(cells: Votes, gap: Floats, level: float) -> tuple[Floats
 
     They are those whose log-likelihood, without the prior, is within chi2(level) / 2 of the largest. It is
     concave in eta, so the maximum and both ends are found for all annotators at once.
+
+    Strengths are not known, and a wider scale of theirs looks like less reliable annotators: of 95 % intervals
+    about 85 % hold the truth with 30 votes each on 10 items.
 
     Args:
         cells: the votes.

@@ -87,7 +87,7 @@ class FactorBT(Ranker):
         self.interval = interval
         self.level = level
 
-    def fit(self, data: PreferenceData | Comparisons) -> Self:
+    def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate strengths, reliabilities and pulls.
 
         Raises:

@@ -83,7 +83,7 @@ def rows_of(data: Any, method: str) -> PreferenceData:
     """`data`, if it is judgments: counts do not say who voted."""
     if not isinstance(data, PreferenceData):
         raise ConfigError(
-            f"{method} needs to know who cast each vote, which counted comparisons do not say; "
+            f"{method} needs to know who cast each vote, which battles and counts do not say; "
             "give the judgments themselves"
         )
     return data
