@@ -97,7 +97,7 @@ class CrowdBT(Ranker):
 
         Raises:
             DataError: nothing is compared, or a judgment names no annotator.
-            ConfigError: a parameter has a value that cannot be used, or `data` are counts.
+            ConfigError: a parameter has a value that cannot be used, or `data` are not judgments.
         """
         self._choice("ties", ("half", "drop"))
         self._choice("interval", ("hessian", "sandwich"))
@@ -211,8 +211,8 @@ def likelihood_interval(cells: Votes, gap: Floats, level: float) -> tuple[Floats
     They are those whose log-likelihood, without the prior, is within chi2(level) / 2 of the largest. It is
     concave in eta, so the maximum and both ends are found for all annotators at once.
 
-    Strengths are not known, and a wider scale of theirs looks like less reliable annotators: of 95 % intervals
-    about 85 % hold the truth with 30 votes each on 10 items.
+    Strengths are not known, and a wider scale of theirs looks like less reliable annotators: about 85 % of
+    the 95 % intervals hold the truth with 30 votes each on 10 items.
 
     Args:
         cells: the votes.

@@ -93,7 +93,7 @@ class FactorBT(Ranker):
         Raises:
             DataError: nothing is compared, a judgment names no annotator or has more than two items, the
                 winner is always first, or a feature is missing or 0 everywhere.
-            ConfigError: a parameter has a value that cannot be used, or `data` are counts.
+            ConfigError: a parameter has a value that cannot be used, or `data` are not judgments.
         """
         self._choice("ties", ("half", "drop"))
         self._choice("interval", ("hessian", "sandwich"))

@@ -80,7 +80,7 @@ def annotator_codes(data: PreferenceData, rows: Battles) -> tuple[Ints, list[str
 
 
 def rows_of(data: Any, method: str) -> PreferenceData:
-    """`data`, if it is judgments: counts do not say who voted."""
+    """`data`, if it is judgments: battles and counts do not say who voted."""
     if not isinstance(data, PreferenceData):
         raise ConfigError(
             f"{method} needs to know who cast each vote, which battles and counts do not say; "
