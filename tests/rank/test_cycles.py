@@ -8,7 +8,7 @@ import pytest
 import palate
 from palate.data import PreferenceData
 from palate.rank import count
-from palate.rank.cycles import cycles, transitivity
+from palate.rank.cycles import find_cycles, transitivity
 
 
 def votes(shares, n):
@@ -37,7 +37,7 @@ def simulated(gap, size, n, seed):
 
 def test_a_cycle_is_named_in_the_direction_of_its_wins():
     data = votes({("rock", "scissors"): 0.8, ("paper", "scissors"): 0.2, ("paper", "rock"): 0.75}, 100)
-    found = cycles(count(data))
+    found = find_cycles(count(data))
     assert found.height == 1
     row = found.row(0, named=True)
     circle = (row["a"], row["b"], row["c"])
@@ -55,13 +55,13 @@ def test_a_cycle_is_named_in_the_direction_of_its_wins():
 
 
 def test_a_cycle_of_narrow_majorities_is_seen_but_not_believed():
-    found = cycles(count(votes({("a", "b"): 0.52, ("b", "c"): 0.52, ("c", "a"): 0.52}, 50)))
+    found = find_cycles(count(votes({("a", "b"): 0.52, ("b", "c"): 0.52, ("c", "a"): 0.52}, 50)))
     assert found.height == 1
     assert found["p"][0] > 0.3
 
 
 def test_an_order_has_no_cycle():
-    assert cycles(count(votes({("a", "b"): 0.7, ("b", "c"): 0.7, ("a", "c"): 0.8}, 50))).height == 0
+    assert find_cycles(count(votes({("a", "b"): 0.7, ("b", "c"): 0.7, ("a", "c"): 0.8}, 50))).height == 0
 
 
 def test_cycles_are_rarely_found_where_all_items_are_equal():
@@ -107,4 +107,4 @@ def test_rare_pairs_and_two_items_have_nothing_to_test():
     assert found == {
         "triads": 0, "cycles": 0, "cycles_significant": 0, "worst_cycle": None, "lack_of_fit_p": None
     }  # fmt: skip
-    assert cycles(count(votes({("a", "b"): 0.6, ("b", "c"): 0.6, ("c", "a"): 0.6}, 5))).height == 0
+    assert find_cycles(count(votes({("a", "b"): 0.6, ("b", "c"): 0.6, ("c", "a"): 0.6}, 5))).height == 0

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, unknown
+from palate.rank.battles import Battles
 from palate.rank.counts import Comparisons
 from palate.rank.leaderboard import LOG_ODDS, Leaderboard, Scale, anchored
 
@@ -72,7 +73,7 @@ class Ranker(ABC):
         return expit(difference)
 
     @abstractmethod
-    def fit(self, data: PreferenceData | Comparisons) -> Self:
+    def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Learn strengths from judgments, or from comparisons that were counted before."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def refuse_separated_by_ties(comparisons: Comparisons) -> None:
     """Raise a `DataError` unless `ties_bound`."""
     if not ties_bound(comparisons):
         raise DataError(
-            "no finite estimate: wins are so ordered, and ties so placed, that a wider tie always fits better",
+            "no finite estimate: wins are so ordered, and ties so placed, that a wider tie always "
+            "fits better",
             file=comparisons.source,
             remedy="set l2 > 0, add comparisons, or count ties as half wins (method 'bradley_terry')",
         )

@@ -28,7 +28,7 @@ ENOUGH = 10
 """Pairs compared fewer times than this are not used: the normal approximation needs some votes."""
 
 
-def cycles(pairs: Comparisons) -> pl.DataFrame:
+def find_cycles(pairs: Comparisons) -> pl.DataFrame:
     """Triads whose three pairs were all compared, tested for a cycle.
 
     A cycle is found if each of its three majorities is real, so its p value is the largest of the three
@@ -89,7 +89,7 @@ def transitivity(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
         triads (tested), cycles (majorities in a circle), cycles_significant (at 5 %, for all triads
         together), worst_cycle ([a, b, c] or None), lack_of_fit_p (None without degrees of freedom).
     """
-    found = cycles(pairs)
+    found = find_cycles(pairs)
     clear = found.filter(found["p_adjusted"] < 0.05)
     n = pairs.count.sum(axis=1)
     used = n >= ENOUGH

@@ -187,8 +187,8 @@ class Leaderboard:
         """
         i, j = self._index(a), self._index(b)
         difference, error = float(self.theta[i] - self.theta[j]), self._error_of_difference(i, j)
-        if i == j:
-            return Difference(0.0, 0.0, 1.0)
+        if difference == 0.0 or error == 0.0:
+            return Difference(difference, error, float(difference == 0.0))
         return Difference(difference, error, float(2.0 * ndtr(-abs(difference) / error)))
 
     def win_probability(self, a: str, b: str) -> float:

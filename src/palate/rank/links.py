@@ -18,6 +18,9 @@ from palate.rank.battles import FIRST_WINS, TIE
 
 Floats = npt.NDArray[np.float64]
 
+# Matrix products are many times faster than sums over three columns.
+_ALL, _WON = np.ones(3), np.array([1.0, 0.0, 0.5])
+
 _ROOT_TWO = float(np.sqrt(2.0))
 _LOG_ROOT_TWO_PI = 0.5 * float(np.log(2.0 * np.pi))
 
@@ -134,11 +137,11 @@ class Logistic(HalfTies):
 
     # Half ties make the sums functions of the share won alone, which saves two thirds of the work.
     def loss(self, weight: Floats, d: Floats, t: float) -> float:
-        total, wins = weight.sum(axis=1), weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]
+        total, wins = weight @ _ALL, weight @ _WON
         return float(np.sum(total * np.logaddexp(0.0, d) - wins * d))
 
     def sums(self, weight: Floats, d: Floats, t: float) -> Sums:
-        total, wins = weight.sum(axis=1), weight[:, FIRST_WINS] + 0.5 * weight[:, TIE]
+        total, wins = weight @ _ALL, weight @ _WON
         p = expit(d)
         return Sums(wins - total * p, total * p * (1.0 - p))
 

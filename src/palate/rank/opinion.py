@@ -14,6 +14,7 @@ from palate.errors import ConfigError, DataError, PalateWarning
 from palate.rank import ratings as reading
 from palate.rank import subjects
 from palate.rank.base import Floats, Ranker
+from palate.rank.battles import Battles
 from palate.rank.connectivity import describe_groups, listed
 from palate.rank.counts import Comparisons
 from palate.rank.leaderboard import Scale
@@ -94,7 +95,7 @@ class MeanOpinionScore(Ranker):
         self.anchor = anchor
         self.level = level
 
-    def fit(self, data: PreferenceData | Comparisons) -> Self:
+    def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate the scores.
 
         Raises:
@@ -105,7 +106,7 @@ class MeanOpinionScore(Ranker):
         """
         self._check()
         if not isinstance(data, PreferenceData):
-            raise ConfigError("mean_opinion_score needs ratings; counted comparisons hold none")
+            raise ConfigError("mean_opinion_score needs ratings; battles and counted comparisons hold none")
         given, notes = reading.read(data, self.aspects)
         self._anchor(given.items)
         if self.correction != "none" or self.screening:

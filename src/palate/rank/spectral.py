@@ -255,7 +255,7 @@ def stationary(
             (np.r_[to_first, to_second], (np.r_[first, second], np.r_[second, first])), shape=(size, size)
         )
         change = solve(into, others * guess)
-        factor = np.maximum(1.0 + change - change.mean(), 1e-6)
+        factor = np.maximum(1.0 + change, 1e-6)
         theta = theta + np.log(factor)
         theta -= theta.mean()
         if np.abs(np.log(factor / factor.mean())).max() <= TOLERANCE:
