@@ -210,6 +210,15 @@ def test_many_items_give_the_same_strengths_without_a_dense_matrix(monkeypatch, 
         assert sparse.diagnostics_["converged"]
 
 
+def test_one_solve_without_a_dense_matrix_is_nearly_the_answer(monkeypatch):
+    counted = count(ranked(random_pairs(25, 800, seed=1)))
+    rates = np.stack([counted.wins, counted.total - counted.wins], axis=1)
+    exact, _ = spectral.stationary(counted, rates, 0.0, np.zeros(25))
+    monkeypatch.setattr(spectral, "DENSE_ITEMS", 5)
+    once, _ = spectral.stationary(counted, rates, 0.0, np.zeros(25), passes=1)
+    np.testing.assert_allclose(once, exact, atol=1e-6)
+
+
 def test_small_shares_are_as_exact_as_large_ones():
     ladder = played([(str(i), str(i + 1), 99, 1) for i in range(12)])
     expected = BradleyTerry().fit(ladder)
