@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from palate.data.checks import WEIGHTS
 from palate.data.formats.arena import LABELS
 from palate.errors import ConfigError, DataError
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RANGE = 1 << 18
+FEW = 1 << 15
 """Rows that are encoded at a time: enough that a thread's start does not show, few enough to share evenly."""
 
 MISSING = -1
@@ -134,7 +136,8 @@ def item_codes(first: Column, second: Column) -> tuple[Int32, Int32, list[str]]:
         if not (is_text(kind) or pa.types.is_integer(kind)):
             column.fail(f"holds values of type {kind}, not names", "give the items' names as strings")
     starts = range(0, len(first), RANGE)
-    parts = each(lambda at: at[0].codes(at[1]), [(c, s) for s in starts for c in (first, second)])
+    tasks = [(c, s) for s in starts for c in (first, second)]
+    parts = each(lambda at: at[0].codes(at[1]), tasks, threads=len(first) > FEW)
     ends = np.cumsum([len(names) for _, names in parts])
     everything = pa.concat_arrays([names.cast(pa.large_string()) for _, names in parts])
     place, names = _dictionary(pa.chunked_array([everything]))
@@ -261,16 +264,23 @@ def weights(column: Column) -> Floats:
             f"the weight {values[bad[0]]:g} is negative or not finite", "give a finite weight of 0 or more",
             int(bad[0]),
         )  # fmt: skip
+    low, high = WEIGHTS
+    bad = np.flatnonzero((values > high) | ((values > 0) & (values < low)))
+    if len(bad):
+        column.fail(
+            f"the weight {values[bad[0]]:g} is not within {low:g} and {high:g}", "scale the weights",
+            int(bad[0]),
+        )  # fmt: skip
     if not values.any():
         column.fail("every weight is 0", "give positive weights")
     return np.asarray(values, dtype=np.float64)
 
 
-def each(work: Callable[[T], R], parts: Iterable[T]) -> list[R]:
-    """Do a piece of work for each part, in threads where there are several parts."""
+def each(work: Callable[[T], R], parts: Iterable[T], *, threads: bool = True) -> list[R]:
+    """Do a piece of work for each part, in threads where there are several parts and it is worth it."""
     listed = list(parts)
-    threads = min(len(listed), os.cpu_count() or 1)
-    if threads < 2:
+    workers = min(len(listed), os.cpu_count() or 1)
+    if workers < 2 or not threads:
         return [work(part) for part in listed]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, listed))

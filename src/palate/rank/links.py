@@ -115,7 +115,7 @@ class HalfTies(Link):
         (up, bend_up), (down, bend_down) = self.rates(d), self.rates(-d)
         slope = np.stack([up, -down, 0.5 * (up - down)], axis=1)
         curvature = np.stack([bend_up, bend_down, 0.5 * (bend_up + bend_down)], axis=1)
-        none = np.zeros_like(slope)
+        none = np.broadcast_to(0.0, slope.shape)
         return Derivatives(slope, curvature, none, none, none)
 
     def share(self, d: Floats, t: float) -> Floats:
@@ -134,6 +134,13 @@ class Logistic(HalfTies):
 
     def share(self, d: Floats, t: float) -> Floats:
         return np.asarray(expit(d))
+
+    def derivatives(self, d: Floats, t: float) -> Derivatives:
+        p = expit(d)
+        none = np.broadcast_to(0.0, (len(d), 3))
+        return Derivatives(
+            np.stack([1.0 - p, -p, 0.5 - p], axis=1), _thrice(p * (1.0 - p)), none, none, none
+        )
 
     # Half ties make the sums functions of the share won alone, which saves two thirds of the work.
     def loss(self, weight: Floats, d: Floats, t: float) -> float:
