@@ -23,7 +23,7 @@ that is left, column after the group's last. The last three are weights, what is
 WEIGHT, BELOW, RATE, FIELDS = 4, 5, 6, 7
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _position(a: int, b: int, size: int, table: Any, key: Ints) -> Any:
     if len(table):
         return table[a * size + b]
@@ -38,7 +38,7 @@ def _position(a: int, b: int, size: int, table: Any, key: Ints) -> Any:
     return low
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _choose(
     code: Ints, place: Ints, low: int, k: int, loose: bool, ties: int, p: Floats, work: Floats
 ) -> None:
@@ -68,7 +68,7 @@ def _choose(
         start = end
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def likelihood(
     code: Ints,
     place: Ints,
@@ -161,7 +161,7 @@ def likelihood(
     return loss
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def products(
     code: Ints, offsets: Ints, square: Floats, score: Floats, size: int, table: Any, key: Ints
 ) -> Floats:
@@ -175,7 +175,7 @@ def products(
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def flow(
     code: Ints,
     place: Ints,
@@ -219,7 +219,7 @@ def flow(
     return rates
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def compared(
     code: Ints,
     place: Ints,
@@ -245,7 +245,7 @@ def compared(
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def mark(code: Ints, offsets: Ints, size: int) -> Any:
     """Which pairs (smaller code * M + larger code) are in one ranking, shape (M * M,)."""
     seen = np.zeros(size * size, dtype=np.bool_)

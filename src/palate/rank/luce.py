@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from palate.rank.columns import each
 from palate.rank.counts import Comparisons
 from palate.rank.orderings import Orderings
 
@@ -33,6 +34,9 @@ The first two are the treatments of tied times in Cox's regression, whose partia
 form. As the last of all is no choice, m items tied at the end are m - 1 choices from T, shared by them alike;
 a tie of two is then half a win for each.
 """
+
+FEW, PARTS = 1 << 16, 4
+"""Rankings of more alternatives than `FEW` are gone through in so many parts, by threads."""
 
 WIDEST = 700.0
 """Strengths further than this below the best count as this far: exp of more is no number."""
@@ -81,17 +85,26 @@ class Luce:
         """Loss and derivatives at strengths theta, shape (M,), with a ridge in loss and gradient."""
         from palate.rank._luce_kernels import likelihood
 
-        curvature = np.zeros(len(self._pairs.first))
-        score = np.empty(len(self.rankings.code))
-        gradient = np.zeros(len(theta))
-        table, key = self._pairs.index
-        of = self.rankings
-        loss = likelihood(
-            of.code, of.place, of.offsets, of.apart, of.weight, self._ties, powers(theta), table, key, score,
-            gradient, curvature,
-        )  # fmt: skip
-        gradient += l2 * theta
-        return Point(loss + 0.5 * l2 * float(theta @ theta), gradient - gradient.mean(), curvature, score)
+        of, p, (table, key) = self.rankings, powers(theta), self._pairs.index
+        score = np.empty(len(of.code))
+        # A number of parts that does not depend on the machine keeps the sums the same everywhere.
+        parts = PARTS if len(of.code) > FEW and len(self._pairs.first) < len(of.code) else 1
+        edges = np.linspace(0, len(of), parts + 1).astype(int)
+        gradient = np.zeros((parts, len(theta)))
+        curvature = np.zeros((parts, len(self._pairs.first)))
+
+        def add(part: int) -> float:
+            low, high = edges[part], edges[part + 1]
+            return float(
+                likelihood(
+                    of.code, of.place, of.offsets[low : high + 1], of.apart[low:high], of.weight[low:high],
+                    self._ties, p, table, key, score, gradient[part], curvature[part],
+                )
+            )  # fmt: skip
+
+        loss = sum(each(add, range(parts))) + 0.5 * l2 * float(theta @ theta)
+        slope = gradient.sum(axis=0) + l2 * theta
+        return Point(loss, slope - slope.mean(), curvature.sum(axis=0), score)
 
     def squares(self, score: Floats) -> Floats:
         """The sum of the squared scores of rankings as weights of a Laplacian matrix, shape (P,)."""
