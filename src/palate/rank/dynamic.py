@@ -166,8 +166,8 @@ class DynamicBradleyTerry(Ranker):
         rank = 1 + np.arange(len(t)) - np.searchsorted(t, t)
         shift = np.full(len(strengths), self.scale_.base)
         if self.anchor is not None:
-            name, rating = anchored(self.anchor)
-            shift = rating - self.scale_.points * strengths[:, self.items_.index(name)]
+            name, given = anchored(self.anchor)
+            shift = given - self.scale_.points * strengths[:, self.items_.index(name)]
         rating = shift[t] + self.scale_.points * strengths[t, i]
         half = float(ndtri(0.5 + self.level / 2)) * self.scale_.points * self.errors_over_time_[t, i]
         return pl.DataFrame(

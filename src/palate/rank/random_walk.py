@@ -232,4 +232,4 @@ def _inverse(factor: Floats) -> Floats:
     lower, _ = lapack.dpotri(factor, lower=1)
     full = np.tril(lower)
     full += np.tril(lower, -1).T
-    return full
+    return np.asarray(full)
