@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+LISTED = 50
+"""At most so many known names are listed."""
+
 
 class PalateError(Exception):
     """Base of every error Palate raises on purpose. Its text is one line fit to show to a user."""
@@ -81,6 +84,8 @@ class PalateWarning(UserWarning):
 def unknown(what: str, given: object, known: Iterable[str]) -> ConfigError:
     """A `ConfigError` for a name that is not among `known`, with the closest known name first."""
     names = sorted(known)
-    close = get_close_matches(str(given), names, n=1)
+    # Closeness is slow to find among very many.
+    close = get_close_matches(str(given), names[:10_000], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return ConfigError(f"unknown {what} {given!r}; {hint}known: {', '.join(names)}")
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ConfigError(f"unknown {what} {given!r}; {hint}known: {', '.join(names[:LISTED])}{more}")
