@@ -30,6 +30,9 @@ Codes = npt.NDArray[np.integer[Any]]
 FIRST_WINS, SECOND_WINS, TIE = 0, 1, 2
 """Outcomes of a battle, and columns of `Comparisons.weight` and `Comparisons.square`."""
 
+WEIGHTS = (1e-15, 1e15)
+"""Weights other than 0 lie within these: beyond, sums of them and of their squares lose what is small."""
+
 
 @dataclass(frozen=True)
 class Battles:
@@ -210,7 +213,7 @@ def encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Codes of all alternatives in row order, flat, and the names in order of first appearance.
 
     Raises:
-        DataError: there are no judgments, no items, a missing item, or one item only.
+        DataError: there are no judgments, no items, a missing item, one item only, or a weight out of range.
     """
     codes, items = _encode(data)
     if len(items) < 2:
@@ -221,6 +224,11 @@ def encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     return codes, items
 
 
+def beyond(weights: Floats) -> Ints:
+    """Where weights, shape (N,), are neither 0 nor within `WEIGHTS`."""
+    return np.flatnonzero((weights > WEIGHTS[1]) | ((weights < WEIGHTS[0]) & (weights > 0)))
+
+
 def _encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
     if data.n_rows == 0:
         raise DataError("no judgments to rank", file=data.source)
@@ -228,6 +236,11 @@ def _encode(data: PreferenceData) -> tuple[npt.NDArray[np.int32], list[str]]:
         raise DataError(
             "the judgments name no items", field="items", file=data.source,
             remedy="name what is ranked (systems, songs, players) in the column 'items'",
+        )  # fmt: skip
+    if data.has("weight") and len(bad := beyond(data.weights)):
+        raise DataError(
+            f"the weight {data.weights[bad[0]]:g} is not within {WEIGHTS[0]:g} and {WEIGHTS[1]:g}",
+            row=int(bad[0]) + 1, field="weight", file=data.source, remedy="scale the weights",
         )  # fmt: skip
     column = data.table.column("items")
     # Chunk by chunk where possible: joining the strings of many batches costs as much as encoding them.

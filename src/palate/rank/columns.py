@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from palate.data.checks import WEIGHTS
 from palate.data.formats.arena import LABELS
 from palate.errors import ConfigError, DataError
+from palate.rank.battles import WEIGHTS, beyond
 
 Int32 = npt.NDArray[np.int32]
 Int8 = npt.NDArray[np.int8]
@@ -264,12 +264,11 @@ def weights(column: Column) -> Floats:
             f"the weight {values[bad[0]]:g} is negative or not finite", "give a finite weight of 0 or more",
             int(bad[0]),
         )  # fmt: skip
-    low, high = WEIGHTS
-    bad = np.flatnonzero((values > high) | ((values > 0) & (values < low)))
+    bad = beyond(values)
     if len(bad):
         column.fail(
-            f"the weight {values[bad[0]]:g} is not within {low:g} and {high:g}", "scale the weights",
-            int(bad[0]),
+            f"the weight {values[bad[0]]:g} is not within {WEIGHTS[0]:g} and {WEIGHTS[1]:g}",
+            "scale the weights", int(bad[0]),
         )  # fmt: skip
     if not values.any():
         column.fail("every weight is 0", "give positive weights")

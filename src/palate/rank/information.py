@@ -13,10 +13,11 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, lapack
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 from scipy.sparse import csr_array
 from threadpoolctl import ThreadpoolController
 
+from palate.errors import DataError
 from palate.rank.counts import Clustered, Comparisons
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +27,10 @@ ONE_THREAD_ITEMS = 1500
 
 DENSE_ITEMS = 3000
 """Up to this many items the matrix is factored; beyond, systems are solved by conjugate gradients."""
+
+
+class Undetermined(DataError, LinAlgError):  # type: ignore[misc]
+    """Comparisons whose information matrix is singular to working precision."""
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +52,9 @@ class Information:
         comparisons: the pairs.
         curvature: their weights, shape (P,), not negative.
         l2: ridge added to the diagonal.
+
+    Raises:
+        Undetermined: the matrix has no factor to working precision.
     """
 
     def __init__(self, comparisons: Comparisons, curvature: Floats, l2: float = 0.0) -> None:
@@ -60,7 +68,14 @@ class Information:
             dense = laplacian(comparisons, curvature)
             dense += self._shift / self.size
             dense.flat[:: self.size + 1] += l2
-            self._factor = cho_factor(dense, lower=True, overwrite_a=True, check_finite=False)
+            try:
+                self._factor = cho_factor(dense, lower=True, overwrite_a=True, check_finite=False)
+            except LinAlgError:
+                raise Undetermined(
+                    "the comparisons hardly determine the strengths: what connects some items weighs next to "
+                    "nothing beside the rest",
+                    file=comparisons.source, remedy="bring the weights closer together, or set l2 > 0",
+                ) from None  # fmt: skip
         else:
             half = csr_array(
                 (curvature, (comparisons.first, comparisons.second)), shape=(self.size, self.size)

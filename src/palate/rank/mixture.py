@@ -35,7 +35,7 @@ LONGEST = 2.0
 """Rounds of `_settle`, the step at which it leaves the rest to Newton's method, and its longest step."""
 
 LBFGS_STEPS = 5000
-TINY = 1e-300
+TINY = 1e-250
 DAMPING = 1e-6
 """Added to the annotators' blocks of the expected information, which are 0 where all strengths are equal."""
 

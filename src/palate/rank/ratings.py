@@ -20,6 +20,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+LARGEST = 1e100
+"""Ratings are no larger than this, so that sums of their squares stay finite."""
+
 
 @dataclass(frozen=True)
 class Ratings:
@@ -94,6 +97,12 @@ def read(data: PreferenceData, aspects: Literal["one", "mean"] = "one") -> tuple
         raise DataError(
             "no score is given, or every weight is 0", field="scores", file=data.source,
             remedy="give ratings with positive weights",
+        )  # fmt: skip
+    huge = np.flatnonzero(used & (np.abs(scores) > LARGEST))
+    if len(huge):
+        raise DataError(
+            f"the rating {scores[huge[0]]:g} is beyond {LARGEST:g}, whose square is no number",
+            row=int(row[huge[0]]) + 1, field="scores", file=data.source, remedy="scale the ratings",
         )  # fmt: skip
     row = row[used]
     annotator, item = who[row].astype(np.int64), codes[used].astype(np.int64)

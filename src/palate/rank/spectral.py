@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import LinAlgWarning
 from scipy.linalg import solve as solve_linear
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, gmres
@@ -29,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 Source = PreferenceData | Battles | Comparisons | Orderings
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class RankCentrality(Ranker):
     """The random walk that goes from i to j in proportion to the share of their comparisons that j won;
     strengths are the logarithms of its stationary distribution (Negahban, Oh and Shah 2012).
@@ -47,19 +50,11 @@ class RankCentrality(Ranker):
 
     method = "rank_centrality"
 
-    def __init__(
-        self,
-        ties: Literal["half", "drop"] = "half",
-        both_bad: Literal["tie", "drop"] = "tie",
-        weights: Literal["importance", "count"] = "importance",
-        alpha: float = 0.0,
-        anchor: str | Mapping[str, float] | None = None,
-    ) -> None:
-        self.ties = ties
-        self.both_bad = both_bad
-        self.weights = weights
-        self.alpha = alpha
-        self.anchor = anchor
+    ties: Literal["half", "drop"] = "half"
+    both_bad: Literal["tie", "drop"] = "tie"
+    weights: Literal["importance", "count"] = "importance"
+    alpha: float = 0.0
+    anchor: str | Mapping[str, float] | None = None
 
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate the strengths.
@@ -98,6 +93,7 @@ class RankCentrality(Ranker):
         return self
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class LuceSpectralRanking(Ranker):
     """The random walk in which each choice of i from a set S makes the others of S pass to i at the rate
     1 / |S|; strengths are the logarithms of its stationary distribution (Maystre and Grossglauser 2015).
@@ -115,19 +111,11 @@ class LuceSpectralRanking(Ranker):
 
     method = "lsr"
 
-    def __init__(
-        self,
-        ties: Ties = "efron",
-        both_bad: Literal["tie", "drop"] = "tie",
-        weights: Literal["importance", "count"] = "importance",
-        alpha: float = 0.0,
-        anchor: str | Mapping[str, float] | None = None,
-    ) -> None:
-        self.ties = ties
-        self.both_bad = both_bad
-        self.weights = weights
-        self.alpha = alpha
-        self.anchor = anchor
+    ties: Ties = "efron"
+    both_bad: Literal["tie", "drop"] = "tie"
+    weights: Literal["importance", "count"] = "importance"
+    alpha: float = 0.0
+    anchor: str | Mapping[str, float] | None = None
 
     def fit(self, data: Source) -> Self:
         """Estimate the strengths.
@@ -167,6 +155,7 @@ class LuceSpectralRanking(Ranker):
         return stationary(model.graph, model.flow(theta), self.alpha, theta, passes)
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class IterativeLSR(LuceSpectralRanking):
     """Luce spectral ranking with rates 1 / sum_S exp(theta), repeated until theta stays: the
     maximum-likelihood strengths of Bradley-Terry and Plackett-Luce (Maystre and Grossglauser 2015).
@@ -183,27 +172,15 @@ class IterativeLSR(LuceSpectralRanking):
 
     method = "ilsr"
 
-    def __init__(
-        self,
-        ties: Ties = "efron",
-        both_bad: Literal["tie", "drop"] = "tie",
-        weights: Literal["importance", "count"] = "importance",
-        alpha: float = 0.0,
-        anchor: str | Mapping[str, float] | None = None,
-        max_iter: int = 500,
-        interval: Literal["sandwich", "hessian"] = "sandwich",
-        level: float = 0.95,
-    ) -> None:
-        super().__init__(ties, both_bad, weights, alpha, anchor)
-        self.max_iter = max_iter
-        self.interval = interval
-        self.level = level
+    max_iter: int = 500
+    interval: Literal["sandwich", "hessian"] = "sandwich"
+    level: float = 0.95
 
     def fit(self, data: Source) -> Self:
         """Estimate the strengths; see `LuceSpectralRanking.fit`."""
         self._choice("interval", ("sandwich", "hessian"))
         self._number("level", 0.0, 1.0, open=True)
-        self._number("max_iter", 1)
+        self._number("max_iter", 1, whole=True)
         model = self._model(data)
         theta = np.zeros(model.rankings.n_items)
         converged, passes = False, 0
@@ -272,7 +249,10 @@ def _solve_dense(into: csr_array, others: Floats) -> Floats:
     # Flows fix the factors up to a common one; that what is added sums to 0 makes the system regular.
     system = 1.0 / len(leaving) - flow / leaving[:, None]
     system.flat[:: len(leaving) + 1] += 1.0
-    return np.asarray(solve_linear(system, missing / leaving, overwrite_a=True, check_finite=False))
+    with warnings.catch_warnings():
+        # A system near to singular shows in the flows, which then are not balanced.
+        warnings.simplefilter("ignore", LinAlgWarning)
+        return np.asarray(solve_linear(system, missing / leaving, overwrite_a=True, check_finite=False))
 
 
 def _solve_sparse(into: csr_array, others: Floats) -> Floats:
