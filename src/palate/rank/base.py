@@ -120,15 +120,21 @@ class Ranker(ABC):
         if getattr(self, name) not in known:
             raise ConfigError(f"{name} is {getattr(self, name)!r}; use {' or '.join(map(repr, known))}")
 
-    def _number(self, name: str, low: float, high: float = np.inf, *, open: bool = False) -> None:
+    def _number(
+        self, name: str, low: float, high: float = np.inf, *, open: bool = False, whole: bool = False
+    ) -> None:
         """Refuse a parameter that is no number in [low, high], or in (low, high) if `open`."""
         value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        kind = int | np.integer if whole else int | float | np.number
+        number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
         if not number or not (low < value < high if open else low <= value <= high):
-            within = f"between {low:g} and {high:g}" if high < np.inf else f"of {low:g} or more"
-            raise ConfigError(
-                f"{name} is {value!r}; use a number {within}{', ends excluded' if open else ''}"
-            )
+            if high < np.inf:
+                within = f"number between {low:g} and {high:g}{', ends excluded' if open else ''}"
+            elif low == -np.inf:
+                within = "finite number"
+            else:
+                within = f"number {'above' if open else 'of'} {low:g}{'' if open else ' or more'}"
+            raise ConfigError(f"{name} is {value!r}; use a {'whole ' if whole else ''}{within}")
 
     def _anchor(self, items: Sequence[str]) -> None:
         """Refuse an anchor that is not among the items."""

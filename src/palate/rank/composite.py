@@ -113,6 +113,8 @@ class CompositeBradleyTerry(Ranker):
         given = self.aspect_weights
         if given is None:
             return np.ones(len(names))
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"aspect_weights is {given!r}; give each aspect its weight, {{aspect: weight}}")
         for name, weight in given.items():
             if name not in names:
                 raise unknown("aspect", name, names)

@@ -23,7 +23,11 @@ TRANSFORMS = ("ratio", "diff", "log")
 MOST_CATEGORIES = 200
 """A text feature with more distinct values than this is refused: each takes a column of the regression."""
 
+LARGEST = 1e100
+"""Features are no larger than this, so that sums of their squares stay finite."""
+
 MISSING = "a value is missing or not finite", "fill it in, or drop the row"
+HUGE = f"a value or difference is beyond {LARGEST:g}, whose square is no number", "scale the feature"
 NEGATIVE = "a value is negative, so a ratio of its difference means nothing", "use transform='diff'"
 NOT_POSITIVE = "a value is not positive, so it has no logarithm", "use transform='diff' or 'ratio'"
 
@@ -143,6 +147,9 @@ class Designer:
     def _check(self, given: Mapping[str, Any], position: bool) -> None:
         if not isinstance(given, Mapping):
             raise ConfigError(f"features is a {type(given).__name__}; give a mapping of name to values")
+        for name in given:
+            if not isinstance(name, str):
+                raise ConfigError(f"a feature is named {name!r}; give its name as text")
         if position and POSITION in given:
             raise ConfigError(f"a feature is named {POSITION!r} and position is set; rename one")
         chosen = self.transform.items() if isinstance(self.transform, Mapping) else [("", self.transform)]
@@ -151,6 +158,11 @@ class Designer:
                 raise ConfigError(f"transform is {kind!r}; use {' or '.join(map(repr, TRANSFORMS))}")
             if name and name not in given:
                 raise ConfigError(f"transform names {name!r}, which is no feature")
+        if isinstance(self.standardize, str) or not isinstance(self.standardize, bool | Sequence):
+            raise ConfigError(f"standardize is {self.standardize!r}; use True, False or names of features")
+        for option, value in {"center": self.center, "position": position}.items():
+            if not isinstance(value, bool):
+                raise ConfigError(f"{option} is {value!r}; use True or False")
         for name in [] if isinstance(self.standardize, bool) else self.standardize:
             if name not in given:
                 raise ConfigError(f"standardize names {name!r}, which is no feature")
@@ -206,7 +218,7 @@ class Designer:
         if isinstance(kind, Mapping):
             kind = kind.get(name, "ratio")
         column = np.empty(len(first))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for start in range(0, len(column), BLOCK):
                 part = slice(start, start + BLOCK)
                 a, b = first[part].astype(np.float64), second[part].astype(np.float64)
@@ -227,6 +239,8 @@ class Designer:
             self._refuse(name, ~np.isfinite(column), MISSING)
         mean, scale = 0.0, 1.0
         size = max(float(column.max()), -float(column.min()))
+        if size > LARGEST:
+            self._refuse(name, np.abs(column) > LARGEST, HUGE)
         chosen = self.standardize if isinstance(self.standardize, bool) else name in self.standardize
         if chosen:
             mean = float(column.mean()) if self.center else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ BISECTIONS = 25
 NEWTON_STEPS = 50
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class CrowdBT(Ranker):
     """P_k(i beats j) = eta_k s(d) + (1 - eta_k) s(-d), d = theta_i - theta_j (Chen et al., WSDM 2013).
 
@@ -68,29 +70,18 @@ class CrowdBT(Ranker):
 
     method = "crowd_bt"
 
-    log_likelihood_: float
-    n_iter_: int
-    converged_: bool
+    log_likelihood_: float = field(init=False)
+    n_iter_: int = field(init=False)
+    converged_: bool = field(init=False)
 
-    def __init__(
-        self,
-        ties: Literal["half", "drop"] = "half",
-        both_bad: Literal["tie", "drop"] = "tie",
-        virtual: float = 0.5,
-        prior: tuple[float, float] = (2.0, 1.1),
-        reliability: float | Mapping[str, float] | None = None,
-        anchor: str | Mapping[str, float] | None = None,
-        interval: Literal["hessian", "sandwich"] = "hessian",
-        level: float = 0.95,
-    ) -> None:
-        self.ties = ties
-        self.both_bad = both_bad
-        self.virtual = virtual
-        self.prior = prior
-        self.reliability = reliability
-        self.anchor = anchor
-        self.interval = interval
-        self.level = level
+    ties: Literal["half", "drop"] = "half"
+    both_bad: Literal["tie", "drop"] = "tie"
+    virtual: float = 0.5
+    prior: tuple[float, float] = (2.0, 1.1)
+    reliability: float | Mapping[str, float] | None = None
+    anchor: str | Mapping[str, float] | None = None
+    interval: Literal["hessian", "sandwich"] = "hessian"
+    level: float = 0.95
 
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate strengths and reliabilities.
@@ -141,7 +132,10 @@ class CrowdBT(Ranker):
         else:
             known = [given] * len(annotators)
         for name, value in zip(annotators, known, strict=True):
-            if not isinstance(value, int | float) or isinstance(value, bool) or value < 0 or value > 1:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            # NaN stands for the annotators that a mapping leaves out; nobody may give it.
+            left_out = isinstance(given, Mapping) and name not in given
+            if not left_out and not (number and 0 <= value <= 1):
                 raise ConfigError(f"reliability of {name!r} is {value!r}; use a number between 0 and 1")
         return np.array(known, dtype=np.float64)
 

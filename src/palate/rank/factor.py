@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from palate.errors import ConfigError, DataError
 from palate.rank.base import Ranker
 from palate.rank.battles import SECOND_WINS, Battles, battles
 from palate.rank.counts import Comparisons
+from palate.rank.covariates import LARGEST
 from palate.rank.mixture import Bend, Chance, Mixture
 from palate.rank.voters import beta_penalty, check_prior, learn
 from palate.rank.votes import Votes, rows_of, votes
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class FactorBT(Ranker):
     """P_k(first shown wins | x) = g_k s(d) + (1 - g_k) s(<x, b_k>), d = theta_first - theta_second.
 
@@ -61,31 +64,19 @@ class FactorBT(Ranker):
 
     method = "factor_bt"
 
-    log_likelihood_: float
-    n_iter_: int
-    converged_: bool
+    log_likelihood_: float = field(init=False)
+    n_iter_: int = field(init=False)
+    converged_: bool = field(init=False)
 
-    def __init__(
-        self,
-        features: Mapping[str, Any] | None = None,
-        ties: Literal["half", "drop"] = "half",
-        both_bad: Literal["tie", "drop"] = "tie",
-        virtual: float = 0.5,
-        prior: tuple[float, float] = (2.0, 1.1),
-        l2: float = 0.1,
-        anchor: str | Mapping[str, float] | None = None,
-        interval: Literal["hessian", "sandwich"] = "hessian",
-        level: float = 0.95,
-    ) -> None:
-        self.features = features
-        self.ties = ties
-        self.both_bad = both_bad
-        self.virtual = virtual
-        self.prior = prior
-        self.l2 = l2
-        self.anchor = anchor
-        self.interval = interval
-        self.level = level
+    features: Mapping[str, Any] | None = None
+    ties: Literal["half", "drop"] = "half"
+    both_bad: Literal["tie", "drop"] = "tie"
+    virtual: float = 0.5
+    prior: tuple[float, float] = (2.0, 1.1)
+    l2: float = 0.1
+    anchor: str | Mapping[str, float] | None = None
+    interval: Literal["hessian", "sandwich"] = "hessian"
+    level: float = 0.95
 
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate strengths, reliabilities and pulls.
@@ -205,11 +196,11 @@ def _features(given: Mapping[str, Any] | None, data: PreferenceData) -> tuple[li
                 f"the feature {name!r} has shape {column.shape}; give one number for each of the "
                 f"{data.n_rows} judgments"
             )
-        broken = np.flatnonzero(~np.isfinite(column))
+        broken = np.flatnonzero(~(np.abs(column) <= LARGEST))
         if len(broken):
             raise DataError(
-                f"is {column[broken[0]]}", row=int(broken[0]) + 1, field=str(name), file=data.source,
-                remedy="give a finite number, 0 where the two sides do not differ",
+                f"is {column[broken[0]]:g}", row=int(broken[0]) + 1, field=str(name), file=data.source,
+                remedy=f"give a finite number (to {LARGEST:g}), 0 where the two sides do not differ",
             )  # fmt: skip
         columns.append(column)
     return [str(name) for name in given], np.stack(columns)

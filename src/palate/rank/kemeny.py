@@ -61,7 +61,7 @@ class Kemeny(Consensus):
             DataError: nothing is compared.
             ConfigError: a parameter has a value that cannot be used, or a group has too many items.
         """
-        self._number("exact_items", 0)
+        self._number("exact_items", 0, whole=True)
         self._number("time_limit", 0)
         counted = self._counted(data)
         majority = Majority.of(counted)

@@ -92,7 +92,7 @@ class LinkAnalysis(Ranker):
     def _check(self) -> None:
         self._choice("ties", ("half", "drop"))
         self._number("tolerance", 0, open=True)
-        self._number("max_iterations", 1)
+        self._number("max_iterations", 1, whole=True)
 
     def _scores(self, counted: Comparisons, wins: csr_array) -> Floats:
         raise NotImplementedError

@@ -87,7 +87,7 @@ class PairRanker(Incremental):
 
     def _check(self) -> None:
         self._choice("interval", ("sandwich", "hessian", "bootstrap"))
-        self._number("replicates", 2)
+        self._number("replicates", 2, whole=True)
         if self.reweight is not None:
             self._choice("reweight", ("pair",))
         self._number("l2", 0.0)
