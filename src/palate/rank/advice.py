@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from palate.rank.connectivity import listed
 from palate.rank.counts import Comparisons
+from palate.rank.cycles import LEAST_SPREAD
 from palate.rank.planning import votes_to_separate
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ def fit_of_pairs(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
     observed = pairs.wins / total
     n = pairs.count.sum(axis=1)
     squares = np.stack([(1.0 - predicted) ** 2, predicted**2, (0.5 - predicted) ** 2], axis=1)
-    binomial = total * predicted * (1.0 - predicted)
+    # Rounded to 0 or 1, a prediction would leave no spread at all.
+    binomial = total * np.maximum(predicted * (1.0 - predicted), LEAST_SPREAD)
     phi = float((pairs.weight * squares).sum() / binomial.sum())
     # Comparisons that share a judgment are not in `square`; their share of weight is close enough for a
     # check.
     ratio = np.divide(
         pairs.square.sum(axis=1), total, out=np.ones_like(total), where=pairs.square.any(axis=1)
     )
-    z = total * (observed - predicted) / np.sqrt(np.maximum(phi * ratio * binomial, 1e-300))
+    z = total * (observed - predicted) / np.sqrt(np.maximum(phi, 1e-100) * ratio * binomial)
     tested = np.flatnonzero(n >= ENOUGH)
     far = np.abs(z[tested])
     bound = float(ndtri(1.0 - 0.025 / max(len(tested), 1)))

@@ -24,6 +24,9 @@ Ints = npt.NDArray[np.int64]
 TRIADS_OF = 200
 """Triads are looked for among the so many items that were compared most often."""
 
+LEAST_SPREAD = 1e-12
+"""Least variance of an outcome that is expected to be 0 or 1."""
+
 ENOUGH = 10
 """Pairs compared fewer times than this are not used: the normal approximation needs some votes."""
 
@@ -101,8 +104,10 @@ def transitivity(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
         expected = predicted[used]
         squares = np.stack([(1.0 - expected) ** 2, expected**2, (0.5 - expected) ** 2], axis=1)
         variance = (pairs.square[used] * squares).sum(axis=1)
-        scale = variance.sum() / (total * expected * (1.0 - expected)).sum()
-        z2 = (total * (share - expected)) ** 2 / np.maximum(scale * total * expected * (1 - expected), 1e-300)
+        # Rounded to 0 or 1, an expectation would leave no spread at all.
+        binomial = total * np.maximum(expected * (1.0 - expected), LEAST_SPREAD)
+        scale = max(float(variance.sum() / binomial.sum()), 1e-100)
+        z2 = (total * (share - expected)) ** 2 / (scale * binomial)
         p_value = float(chi2.sf(z2.sum(), freedom))
     return {
         "triads": _number_of_triads(pairs),
