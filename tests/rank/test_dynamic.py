@@ -90,7 +90,7 @@ def test_the_path_maximises_the_posterior_and_its_errors_are_the_inverse_hessian
     weight = np.random.default_rng(1).uniform(0.5, 2, plain.n_rows) if weighted else np.ones(plain.n_rows)
     table = plain.table.append_column("weight", [weight]) if weighted else plain.table
     data = PreferenceData(table)
-    fitted = DynamicBradleyTerry("week", drift=0.3, l2=0.5).fit(data)
+    fitted = DynamicBradleyTerry(periods="week", drift=0.3, l2=0.5).fit(data)
 
     def loss(flat):
         return penalised_loss(flat, fitted, data, 0.3, 0.5, weight)
@@ -107,7 +107,7 @@ def test_the_path_maximises_the_posterior_and_its_errors_are_the_inverse_hessian
 
 @pytest.mark.parametrize("drift", [1e-3, 1e-6, 1e-9])
 def test_without_drift_it_is_bradley_terry_with_the_same_ridge(data, drift):
-    fitted = DynamicBradleyTerry("week", drift=drift, l2=0.7).fit(data)
+    fitted = DynamicBradleyTerry(periods="week", drift=drift, l2=0.7).fit(data)
     static = BradleyTerry(l2=0.7, interval="hessian").fit(data)
     near = 20 * drift
     for strengths in fitted.strengths_over_time_:
@@ -117,7 +117,7 @@ def test_without_drift_it_is_bradley_terry_with_the_same_ridge(data, drift):
 
 @pytest.mark.parametrize("drift", [1e3, 1e5])
 def test_with_huge_drift_each_period_is_fitted_by_itself(data, drift):
-    fitted = DynamicBradleyTerry("week", drift=drift, l2=0.7).fit(data)
+    fitted = DynamicBradleyTerry(periods="week", drift=drift, l2=0.7).fit(data)
     week = (data.values("time") - np.datetime64(START.replace(tzinfo=None))) // np.timedelta64(7, "D")
     for t in range(6):
         alone = BradleyTerry(l2=0.7 if t == 0 else 0.0, interval="hessian").fit(
@@ -130,7 +130,7 @@ def test_with_huge_drift_each_period_is_fitted_by_itself(data, drift):
 
 
 def test_one_period_is_bradley_terry(data):
-    fitted = DynamicBradleyTerry(1, l2=2.0).fit(data)
+    fitted = DynamicBradleyTerry(periods=1, l2=2.0).fit(data)
     static = BradleyTerry(l2=2.0, interval="hessian").fit(data)
     np.testing.assert_allclose(fitted.strengths_, static.strengths_, atol=1e-9)
     np.testing.assert_allclose(fitted.covariance_, static.covariance_, atol=1e-9)
@@ -140,7 +140,7 @@ def test_one_period_is_bradley_terry(data):
 def test_it_follows_items_that_change_places():
     truth = np.linspace([1.5, 0, -1.5], [-1.5, 0, 1.5], 12)
     data = games(truth, per_period=150)
-    fitted = DynamicBradleyTerry("week", drift="auto").fit(data)
+    fitted = DynamicBradleyTerry(periods="week", drift="auto").fit(data)
     path = fitted.strengths_over_time_[:, [fitted.items_.index(f"m{i}") for i in range(3)]]
     assert np.corrcoef(path.ravel(), truth.ravel())[0, 1] > 0.97
     ranks = fitted.table_over_time().filter(item="m0")["rank"].to_list()
@@ -154,7 +154,7 @@ def test_auto_finds_the_drift_of_the_data_again():
         chosen = []
         for seed in range(5):
             data = games(walk(20, 6, drift, seed), per_period=150, seed=seed, ties=0)
-            fitted = DynamicBradleyTerry("week", drift="auto").fit(data)
+            fitted = DynamicBradleyTerry(periods="week", drift="auto").fit(data)
             chosen.append(fitted.drift_)
             tried = fitted.diagnostics_["loss_one_period_ahead"]
             assert tried[f"{fitted.drift_:g}"] == min(tried.values())
@@ -163,13 +163,13 @@ def test_auto_finds_the_drift_of_the_data_again():
 
 
 def test_the_loss_one_period_ahead_is_that_of_predictions_from_the_past(data):
-    fitted = DynamicBradleyTerry("week", drift="auto").fit(data)
+    fitted = DynamicBradleyTerry(periods="week", drift="auto").fit(data)
     week = (data.values("time") - np.datetime64(START.replace(tzinfo=None))) // np.timedelta64(7, "D")
     for drift in (0.1, fitted.drift_):
         losses = []
         for t in range(1, 6):
             past = PreferenceData(data.table.filter(week < t))
-            before = DynamicBradleyTerry("week", drift=drift).fit(past)
+            before = DynamicBradleyTerry(periods="week", drift=drift).fit(past)
             rows = battles(PreferenceData(data.table.filter(week == t)))
             code = [before.items_.index(item) for item in rows.items]
             i, j = np.array(code)[rows.first], np.array(code)[rows.second]
@@ -186,7 +186,7 @@ def test_intervals_cover_the_true_paths():
     inside = []
     for seed in range(12):
         truth = walk(10, 6, 0.2, seed)
-        fitted = DynamicBradleyTerry("week", drift=0.2, l2=2.0).fit(games(truth, seed=seed, ties=0))
+        fitted = DynamicBradleyTerry(periods="week", drift=0.2, l2=2.0).fit(games(truth, seed=seed, ties=0))
         truth = truth[:, [int(item[1:]) for item in fitted.items_]]
         truth = truth - truth.mean(axis=1, keepdims=True)
         z = (fitted.strengths_over_time_ - truth) / fitted.errors_over_time_
@@ -217,7 +217,7 @@ def test_periods_are_those_of_the_calendar(periods, starts):
     times = [
         datetime(1971, 3, 2, 5), datetime(1969, 12, 31, 23, 59), datetime(1970, 1, 4), datetime(1970, 1, 5),
     ]  # fmt: skip
-    fitted = DynamicBradleyTerry(periods).fit(at(*times))
+    fitted = DynamicBradleyTerry(periods=periods).fit(at(*times))
     assert fitted.periods_.dt.strftime("%Y-%m-%d").to_list() == starts
     truncated = pl.Series(times).dt.truncate(f"1{'mo' if periods == 'month' else periods[0]}").unique().sort()
     assert fitted.periods_.dt.replace_time_zone(None).to_list() == truncated.to_list()
@@ -225,21 +225,25 @@ def test_periods_are_those_of_the_calendar(periods, starts):
 
 def test_a_number_of_periods_have_equal_length():
     day = timedelta(days=1)
-    fitted = DynamicBradleyTerry(4).fit(at(*(datetime(2024, 1, 1) + n * day for n in (0, 1, 2.5, 6, 8))))
+    fitted = DynamicBradleyTerry(periods=4).fit(
+        at(*(datetime(2024, 1, 1) + n * day for n in (0, 1, 2.5, 6, 8)))
+    )
     assert fitted.periods_.dt.strftime("%d").to_list() == ["01", "03", "07"]
     assert fitted.counts_over_time_.tolist() == [[2, 2], [1, 1], [2, 2]]
-    same_moment = DynamicBradleyTerry(4).fit(at(datetime(2024, 1, 1), datetime(2024, 1, 1)))
+    same_moment = DynamicBradleyTerry(periods=4).fit(at(datetime(2024, 1, 1), datetime(2024, 1, 1)))
     assert len(same_moment.periods_) == 1
 
 
 def test_a_gap_lets_strengths_move_as_far_as_the_periods_it_spans():
     near, far = datetime(2024, 2, 1), datetime(2025, 1, 1)
     errors = [
-        DynamicBradleyTerry("month", drift=0.3).fit(at(datetime(2024, 1, 1), later)).errors_over_time_[-1]
+        DynamicBradleyTerry(periods="month", drift=0.3)
+        .fit(at(datetime(2024, 1, 1), later))
+        .errors_over_time_[-1]
         for later in (near, far)
     ]
     assert (errors[1] > 1.3 * errors[0]).all()
-    single = DynamicBradleyTerry("month", drift=0.3 * np.sqrt(12)).fit(at(datetime(2024, 1, 1), near))
+    single = DynamicBradleyTerry(periods="month", drift=0.3 * np.sqrt(12)).fit(at(datetime(2024, 1, 1), near))
     np.testing.assert_allclose(errors[1], single.errors_over_time_[-1])
 
 
@@ -252,7 +256,7 @@ def test_the_table_over_time_has_a_row_for_each_item_that_is_around(data):
         pl.col("time") + pl.duration(days=14), items=pl.col("items").list.eval(pl.element() + "x")
     )
     both = pl.concat([pl.from_arrow(data.table), shifted], how="diagonal")
-    fitted = DynamicBradleyTerry("week", anchor={"m0": 1200}).fit(PreferenceData(both.to_arrow()))
+    fitted = DynamicBradleyTerry(periods="week", anchor={"m0": 1200}).fit(PreferenceData(both.to_arrow()))
     table = fitted.table_over_time()
     assert table.columns == ["period", "item", "strength", "rating", "lower", "upper", "rank", "n"]
     weeks = table.filter(item="m0x")["period"].to_list()
@@ -267,7 +271,7 @@ def test_the_table_over_time_has_a_row_for_each_item_that_is_around(data):
 
 
 def test_the_board_is_that_of_the_last_period(data):
-    fitted = DynamicBradleyTerry("week").fit(data)
+    fitted = DynamicBradleyTerry(periods="week").fit(data)
     board = fitted.leaderboard()
     last = fitted.table_over_time().filter(pl.col("period") == fitted.periods_[-1]).sort("rank")
     for column in ("item", "strength", "rating", "lower", "upper"):
@@ -280,10 +284,10 @@ def test_the_board_is_that_of_the_last_period(data):
 
 
 def test_ties_and_both_bad_can_be_left_out(data):
-    dropped = DynamicBradleyTerry("week", ties="drop").fit(data)
+    dropped = DynamicBradleyTerry(periods="week", ties="drop").fit(data)
     scores = np.array(data.column("scores").to_pylist())
     decided = PreferenceData(data.table.filter(scores[:, 0] != scores[:, 1]))
-    kept = DynamicBradleyTerry("week").fit(decided)
+    kept = DynamicBradleyTerry(periods="week").fit(decided)
     np.testing.assert_allclose(by_name(dropped.strengths_, dropped, kept), kept.strengths_, atol=1e-9)
     assert dropped.n_comparisons_ == decided.n_rows
 
@@ -344,7 +348,7 @@ def test_unusable_parameters_are_refused(data, options):
 def test_more_periods_than_memory_holds_are_refused(data, monkeypatch):
     monkeypatch.setattr(dynamic_module, "LARGEST", 100)
     with pytest.raises(ConfigError, match=r"6 periods of 5 items.*longer periods"):
-        DynamicBradleyTerry("week").fit(data)
+        DynamicBradleyTerry(periods="week").fit(data)
 
 
 def test_only_ties_cannot_be_left_out():
@@ -400,7 +404,7 @@ def test_drift_predicts_ten_held_out_years_of_football_better_than_no_drift(foot
             warnings.simplefilter("ignore", PalateWarning)
             still, n = held_out_loss(BradleyTerry(l2=1.0).fit(data), future)
         static += n * still
-        moving += n * held_out_loss(DynamicBradleyTerry("year").fit(data), future)[0]
+        moving += n * held_out_loss(DynamicBradleyTerry(periods="year").fit(data), future)[0]
         matches_seen += n
     assert matches_seen > 7000
     assert moving < static
@@ -409,7 +413,7 @@ def test_drift_predicts_ten_held_out_years_of_football_better_than_no_drift(foot
 
 def test_the_drift_of_football_is_chosen_by_prediction(football):
     past, _ = around(football, 2015)
-    fitted = DynamicBradleyTerry("year", drift="auto").fit(matches(past))
+    fitted = DynamicBradleyTerry(periods="year", drift="auto").fit(matches(past))
     losses = fitted.diagnostics_["loss_one_period_ahead"]
     assert 0.03 < fitted.drift_ < 0.5
     assert losses[f"{fitted.drift_:g}"] < min(losses["0.1"], np.log(2))

@@ -104,7 +104,7 @@ def test_without_any_spread_within_items_there_are_no_intervals():
 
 def test_a_complete_design_gives_the_means_and_the_biases_of_p913():
     matrix = np.array([[5, 4, 2, 3], [4, 4, 1, 1], [3, 2, 1, 2.0]])
-    fitted = MeanOpinionScore("bias").fit(table(matrix))
+    fitted = MeanOpinionScore(correction="bias").fit(table(matrix))
     np.testing.assert_allclose(scores(fitted), matrix.mean(axis=0), rtol=1e-10)
     by_name = fitted.annotators_.sort("annotator")
     np.testing.assert_allclose(by_name["bias"], (matrix - matrix.mean(axis=0)).mean(axis=1), atol=1e-10)
@@ -123,7 +123,7 @@ def test_bias_removal_is_least_squares_with_its_covariance():
     design[np.arange(len(score))[who < 6], 9 + who[who < 6]] = 1
     design[who == 6, 9:] = -1
     peer = sm.OLS(score, design).fit()
-    fitted = MeanOpinionScore("bias").fit(data)
+    fitted = MeanOpinionScore(correction="bias").fit(data)
     order = np.argsort(fitted.items_)
     np.testing.assert_allclose(scores(fitted), peer.params[:9], atol=1e-9)
     np.testing.assert_allclose(fitted.annotators_.sort("annotator")["bias"][:6], peer.params[9:], atol=1e-9)
@@ -134,7 +134,7 @@ def test_the_model_of_biases_and_inconsistencies_is_the_maximum_of_its_likelihoo
     _, _, data = simulated(3, annotators=6, items=12)
     item, who, score = columns(data)
     shrinkage = 4.0
-    least = MeanOpinionScore("bias").fit(data)
+    least = MeanOpinionScore(correction="bias").fit(data)
     residual = score - scores(least)[item] - least.annotators_.sort("annotator")["bias"].to_numpy()[who]
     pooled = (residual**2).sum() / (len(score) - 12 - 6 + 1)
 
@@ -144,7 +144,7 @@ def test_the_model_of_biases_and_inconsistencies_is_the_maximum_of_its_likelihoo
         prior = shrinkage * (log_nu + 0.5 * pooled * np.exp(-2 * log_nu))
         return (log_nu[who] + 0.5 * gap**2).sum() + prior.sum()
 
-    fitted = MeanOpinionScore("bias_variance", shrinkage=shrinkage).fit(data)
+    fitted = MeanOpinionScore(correction="bias_variance", shrinkage=shrinkage).fit(data)
     frame = fitted.annotators_.sort("annotator")
     found = np.concatenate([scores(fitted), frame["bias"][:5], np.log(frame["inconsistency"].to_numpy())])
     best = minimize(loss, found + 0.01, method="BFGS", options={"gtol": 1e-8})
@@ -171,7 +171,7 @@ def test_the_intervals_of_the_model_are_those_of_its_information():
 def test_equal_annotators_make_zscores_change_nothing():
     rng = np.random.default_rng(0)
     matrix = np.stack([rng.permutation([1.0, 2, 3, 4, 5]) for _ in range(6)])
-    plain, z = MeanOpinionScore().fit(table(matrix)), MeanOpinionScore("zscore").fit(table(matrix))
+    plain, z = MeanOpinionScore().fit(table(matrix)), MeanOpinionScore(correction="zscore").fit(table(matrix))
     np.testing.assert_allclose(scores(plain), scores(z), rtol=1e-12)
 
 
@@ -179,8 +179,8 @@ def test_zscores_take_out_any_scale_of_an_annotators_own():
     _, _, data = simulated(2, annotators=6, items=10)
     item, who, score = columns(data)
     shift, stretch = np.arange(6)[who], 1.0 + np.arange(6)[who]
-    before = MeanOpinionScore("zscore").fit(data)
-    after = MeanOpinionScore("zscore").fit(rated(item, who, shift + stretch * score))
+    before = MeanOpinionScore(correction="zscore").fit(data)
+    after = MeanOpinionScore(correction="zscore").fit(rated(item, who, shift + stretch * score))
     first, second = scores(before), scores(after)
     np.testing.assert_allclose(
         (first - first.mean()) / first.std(), (second - second.mean()) / second.std(), atol=1e-10
@@ -189,7 +189,7 @@ def test_zscores_take_out_any_scale_of_an_annotators_own():
 
 def test_raters_without_zscores_are_left_out_and_named():
     matrix = np.array([[1, 2, 3], [2, 3, 5], [4, 4, 4], [5, NAN, NAN]])
-    fitted = MeanOpinionScore("zscore").fit(table(matrix))
+    fitted = MeanOpinionScore(correction="zscore").fit(table(matrix))
     assert fitted.diagnostics_["annotators_without_zscore"] == ["a002", "a003"]
     assert fitted.n_.tolist() == [2, 2, 2]
     flags = dict(zip(fitted.annotators_["annotator"], fitted.annotators_["flag"], strict=True))
@@ -201,7 +201,9 @@ def test_bias_models_do_not_mind_who_rated_what(correction, moves):
     _, _, data = simulated(4, annotators=8, items=12, per=6)
     item, who, score = columns(data)
     lenient = score + 3.0 * (who == 2)
-    before, after = (MeanOpinionScore(correction).fit(rated(item, who, x)) for x in (score, lenient))
+    before, after = (
+        MeanOpinionScore(correction=correction).fit(rated(item, who, x)) for x in (score, lenient)
+    )
     change = scores(after) - scores(before)
     assert (np.ptp(change) > 0.1) == moves
 
@@ -210,7 +212,7 @@ def rmse_and_coverage(correction, seeds, **design):
     error, inside = [], []
     for seed in seeds:
         psi, _, data = simulated(seed, **design)
-        fitted = MeanOpinionScore(correction).fit(data)
+        fitted = MeanOpinionScore(correction=correction).fit(data)
         off = scores(fitted) - psi
         error.append(np.sqrt(np.mean((off - off.mean()) ** 2)))
         low, high = bounds(fitted).T
@@ -239,7 +241,7 @@ def test_in_a_complete_design_bias_removal_narrows_intervals_and_weights_sharpen
 
 def test_the_inconsistency_of_each_annotator_is_found():
     _, noise, data = simulated(0)
-    fitted = MeanOpinionScore("bias_variance").fit(data)
+    fitted = MeanOpinionScore(correction="bias_variance").fit(data)
     found = fitted.annotators_.sort("annotator")["inconsistency"].to_numpy()
     assert np.corrcoef(np.log(found), np.log(noise))[0, 1] > 0.9
 
@@ -248,7 +250,7 @@ def test_an_annotator_with_one_rating_is_drawn_to_the_pooled_inconsistency():
     _, _, data = simulated(0, annotators=10, items=8)
     item, who, score = columns(data)
     more = rated(np.append(item, 0), np.append(who, 10), np.append(score, 9.0))
-    without, with_one = (MeanOpinionScore("bias_variance").fit(x) for x in (data, more))
+    without, with_one = (MeanOpinionScore(correction="bias_variance").fit(x) for x in (data, more))
     # One rating pays for the annotator's own bias and says nothing else.
     np.testing.assert_allclose(np.ptp(scores(with_one) - scores(without)), 0, atol=5e-3)
     last = with_one.annotators_.filter(annotator="a010")
@@ -324,7 +326,7 @@ def test_the_rejected_are_named_and_do_not_count():
 def test_an_items_name_and_the_order_of_rows_do_not_matter(correction):
     _, _, data = simulated(5, annotators=6, items=7, per=5)
     shuffled = data.take(np.random.default_rng(0).permutation(len(data)))
-    first, second = (MeanOpinionScore(correction).fit(x) for x in (data, shuffled))
+    first, second = (MeanOpinionScore(correction=correction).fit(x) for x in (data, shuffled))
     np.testing.assert_allclose(scores(first), scores(second), atol=1e-8)
     np.testing.assert_allclose(bounds(first), bounds(second), atol=1e-7)
 
@@ -333,8 +335,8 @@ def test_an_items_name_and_the_order_of_rows_do_not_matter(correction):
 def test_shifting_and_stretching_all_ratings_does_the_same_to_scores(correction):
     _, _, data = simulated(6, annotators=6, items=7, per=5)
     item, who, score = columns(data)
-    first = MeanOpinionScore(correction).fit(data)
-    second = MeanOpinionScore(correction).fit(rated(item, who, 10 * score - 200))
+    first = MeanOpinionScore(correction=correction).fit(data)
+    second = MeanOpinionScore(correction=correction).fit(rated(item, who, 10 * score - 200))
     np.testing.assert_allclose(scores(second), 10 * scores(first) - 200, atol=1e-6)
     np.testing.assert_allclose(bounds(second), 10 * bounds(first) - 200, atol=1e-5)
 
@@ -353,10 +355,10 @@ def test_several_items_of_one_judgment_are_rated_each():
 def test_boards_of_very_many_items_have_the_same_intervals_without_a_matrix(monkeypatch):
     _, _, data = simulated(7, annotators=30, items=12, per=8)
     for correction, close in (("none", 1e-9), ("bias_variance", 0.3)):
-        small = MeanOpinionScore(correction).fit(data)
+        small = MeanOpinionScore(correction=correction).fit(data)
         with monkeypatch.context() as patch:
             patch.setattr(opinion, "DENSE_ITEMS", 5)
-            large = MeanOpinionScore(correction).fit(data)
+            large = MeanOpinionScore(correction=correction).fit(data)
         assert large.covariance_ is None
         errors = np.sqrt(np.diagonal(small.covariance_))
         np.testing.assert_allclose(np.sqrt(np.mean(large.draws_**2, axis=1)), errors, rtol=close)
@@ -438,7 +440,7 @@ def test_comparisons_and_bad_options_are_refused():
 def test_ratings_that_fit_exactly_give_no_intervals():
     exact = rated([0, 1, 0, 1, 2], [0, 0, 1, 1, 1], [1, 2, 2, 3, 4])
     for correction in ("bias", "bias_variance"):
-        fitted = MeanOpinionScore(correction).fit(exact)
+        fitted = MeanOpinionScore(correction=correction).fit(exact)
         np.testing.assert_allclose(scores(fitted), [1.5, 2.5, 3.5])
         assert fitted.covariance_ is None
         assert "no residuals" in fitted.diagnostics_["no_intervals"]
@@ -447,7 +449,7 @@ def test_ratings_that_fit_exactly_give_no_intervals():
 def test_a_likelihood_that_runs_away_to_one_annotator_says_so():
     _, _, data = simulated(0, annotators=4)
     with pytest.warns(PalateWarning, match=r"the scores repeat the ratings of a00\d: .*set shrinkage=1"):
-        MeanOpinionScore("bias_variance", shrinkage=0).fit(data)
+        MeanOpinionScore(correction="bias_variance", shrinkage=0).fit(data)
 
 
 def test_the_board_is_reached_by_name_and_is_plain_json():
@@ -468,7 +470,7 @@ def test_an_anchor_shifts_the_board():
 def test_a_fit_that_does_not_settle_says_so(monkeypatch):
     monkeypatch.setattr(opinion.subjects, "MAX_ITERATIONS", 1)
     with pytest.warns(PalateWarning, match="did not settle within 1 steps"):
-        fitted = MeanOpinionScore("bias_variance").fit(simulated(0)[2])
+        fitted = MeanOpinionScore(correction="bias_variance").fit(simulated(0)[2])
     assert fitted.diagnostics_["settled"] is False
 
 
@@ -498,7 +500,7 @@ def test_systems_of_the_talks_have_the_published_penalties(shared_data):
 
 def test_severe_raters_are_seen_and_their_severity_taken_out(shared_data):
     frame = pl.read_parquet(shared_data / "wmt-mqm" / "sxs2023_ratings.parquet").filter(lp="ende")
-    whole = MeanOpinionScore("bias").fit(mqm(frame, "globalSegId"))
+    whole = MeanOpinionScore(correction="bias").fit(mqm(frame, "globalSegId"))
     means = -whole.annotators_["mean"]
     assert (round(means.min(), 1), round(means.max(), 1)) == (2.6, 11.6)
     # One of the three raters of each translation: the biases no longer cancel in the means.
@@ -509,7 +511,7 @@ def test_severe_raters_are_seen_and_their_severity_taken_out(shared_data):
         part = frame.with_columns(luck=rng.random(len(frame))).sort("luck")
         part = part.unique(["system", "globalSegId"], keep="first", maintain_order=True)
         for correction, errors in error.items():
-            fitted = MeanOpinionScore(correction).fit(mqm(part, "globalSegId"))
+            fitted = MeanOpinionScore(correction=correction).fit(mqm(part, "globalSegId"))
             off = fitted.strengths_ - np.array([truth[item] for item in fitted.items_])
             errors.append(np.sqrt(np.mean(off**2)))
     assert np.mean(error["bias"]) < np.mean(error["none"])

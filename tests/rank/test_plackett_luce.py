@@ -123,7 +123,7 @@ def test_strengths_and_errors_are_those_of_the_likelihood_written_out(ties, inte
     rankings = random_rankings(80, 5, tied=0.3, seed=1, shortest=2)
     choice = np.arange(80) % 4 == 0
     data = judged(rankings, protocol=["choice" if c else "ranking" for c in choice])
-    fitted = PlackettLuce(ties, interval=interval).fit(data)
+    fitted = PlackettLuce(ties=ties, interval=interval).fit(data)
     theta, covariance = in_order(fitted, 5)
     losses = [lambda x, r=r, c=c: written_out(x, r, ties, c) for r, c in zip(rankings, choice, strict=True)]
     assert fitted.log_likelihood_ == pytest.approx(-sum(loss(theta) for loss in losses))
@@ -158,7 +158,7 @@ def test_ties_above_the_last_place_are_those_of_cox_regression(ties):
     statsmodels = pytest.importorskip("statsmodels.duration.hazard_regression")
     rankings = [[*r, [int(i)]] for r in random_rankings(60, 5, tied=0.4, seed=3) for i in [5]]
     rankings += [[[5], [i], [(i + 1) % 5]] for i in range(5)]
-    fitted = PlackettLuce(ties).fit(judged(rankings))
+    fitted = PlackettLuce(ties=ties).fit(judged(rankings))
     time, stratum, item = np.array(
         [(t, r, i) for r, ranking in enumerate(rankings) for t, group in enumerate(ranking) for i in group]
     ).T
@@ -190,7 +190,7 @@ def test_a_choice_is_the_first_factor_alone():
     )
     assert found.diagnostics_["ties"] == 0
     cut = judged([[[best], others] for best, others in chosen])
-    np.testing.assert_allclose(PlackettLuce("drop").fit(cut).strengths_, found.strengths_, atol=1e-9)
+    np.testing.assert_allclose(PlackettLuce(ties="drop").fit(cut).strengths_, found.strengths_, atol=1e-9)
 
 
 def test_items_not_judged_are_no_part_of_a_ranking():

@@ -141,8 +141,8 @@ def test_repeated_to_its_fixed_point_it_is_the_maximum_of_the_likelihood(seed, t
             "weight": rng.uniform(0.5, 2.0, 80),
         }
     )
-    expected = PlackettLuce(ties).fit(data)
-    fitted = IterativeLSR(ties).fit(data)
+    expected = PlackettLuce(ties=ties).fit(data)
+    fitted = IterativeLSR(ties=ties).fit(data)
     np.testing.assert_allclose(fitted.strengths_, expected.strengths_, atol=1e-7)
     np.testing.assert_allclose(fitted.covariance_, expected.covariance_, atol=1e-7)
     assert fitted.diagnostics_["log_likelihood"] == pytest.approx(expected.log_likelihood_)

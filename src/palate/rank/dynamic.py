@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ _MONDAY = 3
 """1970-01-01, day 0, is the fourth day of a week that starts on Monday."""
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class DynamicBradleyTerry(Ranker):
     """Bradley-Terry with a strength per item and period that follows a random walk (Glickman 1993).
 
@@ -73,30 +75,20 @@ class DynamicBradleyTerry(Ranker):
 
     method = "dynamic_bt"
 
-    periods_: pl.Series
-    strengths_over_time_: Floats
-    errors_over_time_: Floats
-    counts_over_time_: Ints
-    drift_: float
-    log_likelihood_: float
+    periods_: pl.Series = field(init=False)
+    strengths_over_time_: Floats = field(init=False)
+    errors_over_time_: Floats = field(init=False)
+    counts_over_time_: Ints = field(init=False)
+    drift_: float = field(init=False)
+    log_likelihood_: float = field(init=False)
 
-    def __init__(
-        self,
-        periods: Literal["day", "week", "month", "year"] | int = "month",
-        drift: float | Literal["auto"] = 0.1,
-        l2: float = 1.0,
-        ties: Literal["half", "drop"] = "half",
-        both_bad: Literal["tie", "drop"] = "tie",
-        anchor: str | Mapping[str, float] | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.periods = periods
-        self.drift = drift
-        self.l2 = l2
-        self.ties = ties
-        self.both_bad = both_bad
-        self.anchor = anchor
-        self.level = level
+    periods: Literal["day", "week", "month", "year"] | int = "month"
+    drift: float | Literal["auto"] = 0.1
+    l2: float = 1.0
+    ties: Literal["half", "drop"] = "half"
+    both_bad: Literal["tie", "drop"] = "tie"
+    anchor: str | Mapping[str, float] | None = None
+    level: float = 0.95
 
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate the strengths of all periods.

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from palate.rank.online import Batch, Online
 from palate.seeding import generator
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class Elo(Online):
     """E = 1 / (1 + base^((R_b - R_a) / scale)); R_a += k (y - E), R_b -= k (y - E) (Elo 1978).
 
@@ -49,31 +51,18 @@ class Elo(Online):
 
     method = "elo"
 
-    _theta: Floats
+    _theta: Floats = field(init=False)
 
-    def __init__(
-        self,
-        k: float = 4.0,
-        initial: float = 1000.0,
-        base: float = 10.0,
-        scale: float = 400.0,
-        order: Literal["given", "average"] = "given",
-        permutations: int = 100,
-        both_bad: Literal["tie", "drop"] = "tie",
-        seed: int = 0,
-        anchor: str | Mapping[str, float] | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.k = k
-        self.initial = initial
-        self.base = base
-        self.scale = scale
-        self.order = order
-        self.permutations = permutations
-        self.both_bad = both_bad
-        self.seed = seed
-        self.anchor = anchor
-        self.level = level
+    k: float = 4.0
+    initial: float = 1000.0
+    base: float = 10.0
+    scale: float = 400.0
+    order: Literal["given", "average"] = "given"
+    permutations: int = 100
+    both_bad: Literal["tie", "drop"] = "tie"
+    seed: int = 0
+    anchor: str | Mapping[str, float] | None = None
+    level: float = 0.95
 
     def _check(self) -> None:
         self._number("k", 0.0, open=True)

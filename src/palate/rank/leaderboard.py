@@ -183,7 +183,8 @@ class Leaderboard:
         """Whether a is stronger than b, with the covariance of the two taken into account.
 
         Two intervals may overlap and the items differ all the same; this is the comparison to quote. The p
-        value is two-sided, of the normal approximation.
+        value is two-sided, of the normal approximation; without any error (as where all comparisons are ties)
+        equal strengths have p = 1 and others p = 0.
         """
         i, j = self._index(a), self._index(b)
         difference, error = float(self.theta[i] - self.theta[j]), self._error_of_difference(i, j)
@@ -402,7 +403,7 @@ def anchored(anchor: str | Mapping[str, float], scale: Scale = LOG_ODDS) -> tupl
         return anchor, scale.base
     if isinstance(anchor, Mapping) and len(anchor) == 1:
         item, rating = next(iter(anchor.items()))
-        if isinstance(rating, int | float) and math.isfinite(rating):
+        if isinstance(rating, int | float) and not isinstance(rating, bool) and math.isfinite(rating):
             return item, float(rating)
     raise ConfigError(
         f"anchor is {anchor!r}; give an item, or one item and its rating such as {{'baseline': 1000}}"

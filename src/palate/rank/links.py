@@ -138,9 +138,7 @@ class Logistic(HalfTies):
     def derivatives(self, d: Floats, t: float) -> Derivatives:
         p = expit(d)
         none = np.broadcast_to(0.0, (len(d), 3))
-        return Derivatives(
-            np.stack([1.0 - p, -p, 0.5 - p], axis=1), _thrice(p * (1.0 - p)), none, none, none
-        )
+        return Derivatives(np.stack([1.0 - p, -p, 0.5 - p], axis=1), _thrice(p * (1.0 - p)), none, none, none)
 
     # Half ties make the sums functions of the share won alone, which saves two thirds of the work.
     def loss(self, weight: Floats, d: Floats, t: float) -> float:

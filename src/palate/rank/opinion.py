@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -32,6 +33,7 @@ DENSE_ITEMS = 3000
 DRAWS = 64
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class MeanOpinionScore(Ranker):
     """The score of an item is the mean of its ratings, corrected for who gave them.
 
@@ -77,23 +79,13 @@ class MeanOpinionScore(Ranker):
     method = "mean_opinion_score"
     link = None  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        correction: Literal["none", "zscore", "bias", "bias_variance"] = "none",
-        screening: Literal["bt500"] | None = None,
-        aspects: Literal["one", "mean"] = "one",
-        shrinkage: float = 1.0,
-        seed: int = 0,
-        anchor: str | Mapping[str, float] | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.correction = correction
-        self.screening = screening
-        self.aspects = aspects
-        self.shrinkage = shrinkage
-        self.seed = seed
-        self.anchor = anchor
-        self.level = level
+    correction: Literal["none", "zscore", "bias", "bias_variance"] = "none"
+    screening: Literal["bt500"] | None = None
+    aspects: Literal["one", "mean"] = "one"
+    shrinkage: float = 1.0
+    seed: int = 0
+    anchor: str | Mapping[str, float] | None = None
+    level: float = 0.95
 
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate the scores.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -36,6 +36,7 @@ DRAWS = 64
 """Draws in place of the covariance beyond `DENSE_ITEMS`; a standard error from them is good to about 9 %."""
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class PlackettLuce(Ranker):
     """P(r_1 > r_2 > ... > r_K) = prod_k exp(theta_{r_k}) / sum_{l >= k} exp(theta_{r_l}), fitted by Newton's
     method (Luce 1959, Plackett 1975).
@@ -72,29 +73,18 @@ class PlackettLuce(Ranker):
 
     method = "plackett_luce"
 
-    log_likelihood_: float
-    n_iter_: int
-    converged_: bool
+    log_likelihood_: float = field(init=False)
+    n_iter_: int = field(init=False)
+    converged_: bool = field(init=False)
 
-    def __init__(
-        self,
-        ties: Ties = "efron",
-        both_bad: Literal["tie", "drop"] = "tie",
-        weights: Literal["importance", "count"] = "importance",
-        l2: float = 0.0,
-        anchor: str | Mapping[str, float] | None = None,
-        interval: Literal["sandwich", "hessian"] = "sandwich",
-        cluster: str | npt.ArrayLike | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.ties = ties
-        self.both_bad = both_bad
-        self.weights = weights
-        self.l2 = l2
-        self.anchor = anchor
-        self.interval = interval
-        self.cluster = cluster
-        self.level = level
+    ties: Ties = "efron"
+    both_bad: Literal["tie", "drop"] = "tie"
+    weights: Literal["importance", "count"] = "importance"
+    l2: float = 0.0
+    anchor: str | Mapping[str, float] | None = None
+    interval: Literal["sandwich", "hessian"] = "sandwich"
+    cluster: str | npt.ArrayLike | None = None
+    level: float = 0.95
 
     def fit(self, data: PreferenceData | Battles | Comparisons | Orderings) -> Self:
         """Estimate the strengths.

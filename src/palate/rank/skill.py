@@ -81,6 +81,7 @@ class _Skill(Online):
         return {"interval": "posterior of each item, without their correlations"}
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class TrueSkill(_Skill):
     """TrueSkill: skill s_i ~ N(mu_i, sigma_i^2), performance ~ N(s_i, beta^2), the better performance wins
     and a difference within a margin is a draw (Herbrich, Minka and Graepel 2006).
@@ -107,25 +108,14 @@ class TrueSkill(_Skill):
 
     method = "trueskill"
 
-    def __init__(
-        self,
-        mu: float = 25.0,
-        sigma: float = 25.0 / 3.0,
-        beta: float = 25.0 / 6.0,
-        tau: float = 25.0 / 300.0,
-        draw_probability: float = 0.1,
-        both_bad: Literal["tie", "drop"] = "tie",
-        anchor: str | Mapping[str, float] | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.mu = mu
-        self.sigma = sigma
-        self.beta = beta
-        self.tau = tau
-        self.draw_probability = draw_probability
-        self.both_bad = both_bad
-        self.anchor = anchor
-        self.level = level
+    mu: float = 25.0
+    sigma: float = 25.0 / 3.0
+    beta: float = 25.0 / 6.0
+    tau: float = 25.0 / 300.0
+    draw_probability: float = 0.1
+    both_bad: Literal["tie", "drop"] = "tie"
+    anchor: str | Mapping[str, float] | None = None
+    level: float = 0.95
 
     def link(self, difference: Any) -> Any:
         """P(win) + P(draw)/2 of two items whose skills are known and differ by `difference`."""
@@ -215,6 +205,7 @@ class TrueSkill(_Skill):
             variance[items] = [rating.sigma**2 for (rating,) in after]
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class OpenSkill(_Skill):
     """Weng-Lin ratings with the Plackett-Luce likelihood, for judgments of any number of items
     (Weng and Lin 2011, algorithm 4).
@@ -241,25 +232,14 @@ class OpenSkill(_Skill):
 
     method = "openskill"
 
-    def __init__(
-        self,
-        mu: float = 25.0,
-        sigma: float = 25.0 / 3.0,
-        beta: float = 25.0 / 6.0,
-        tau: float = 25.0 / 300.0,
-        kappa: float = 1e-4,
-        both_bad: Literal["tie", "drop"] = "tie",
-        anchor: str | Mapping[str, float] | None = None,
-        level: float = 0.95,
-    ) -> None:
-        self.mu = mu
-        self.sigma = sigma
-        self.beta = beta
-        self.tau = tau
-        self.kappa = kappa
-        self.both_bad = both_bad
-        self.anchor = anchor
-        self.level = level
+    mu: float = 25.0
+    sigma: float = 25.0 / 3.0
+    beta: float = 25.0 / 6.0
+    tau: float = 25.0 / 300.0
+    kappa: float = 1e-4
+    both_bad: Literal["tie", "drop"] = "tie"
+    anchor: str | Mapping[str, float] | None = None
+    level: float = 0.95
 
     def link(self, difference: Any) -> Any:
         """Probability to win of two items whose skills are known and differ by `difference`."""
