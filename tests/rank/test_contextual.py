@@ -537,3 +537,12 @@ def test_gpt4_prefers_the_longer_answer_and_the_verbose_variant_loses_by_control
     variants = "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise"
     gap = [board.strengths[variants[0]] - board.strengths[variants[1]] for board in (plain, control)]
     assert gap[1] < 0.75 * gap[0]
+
+
+def test_it_cannot_go_on_from_counts():
+    with pytest.raises(ConfigError, match="contextual_bt cannot go on from counts, which have no features"):
+        ContextualBradleyTerry().partial_fit(votes_of_two())
+
+
+def votes_of_two():
+    return PreferenceData.from_columns({"items": [["a", "b"], ["b", "a"]], "scores": [[1, 0], [1, 0]]})

@@ -193,7 +193,8 @@ def test_many_batches_count_like_one():
         (
             rows((["a"], [3]), (["b"], [4])),
             "every judgment scores a single item, so nothing is compared; "
-            "bring the ratings of a prompt together with data.group_by_prompt(), or average them",
+            "rank ratings with the method mean_opinion_score, or bring those of a prompt together "
+            "with data.group_by_prompt(by=['annotator', 'aspect'])",
         ),
         (
             rows((["a", "b"], [1, 0]), (["a", None], [1, 0]), ([None, "b"], [1, 0])),
@@ -237,3 +238,14 @@ def test_a_row_without_items_is_named():
 def test_an_unknown_use_of_both_bad_is_refused():
     with pytest.raises(ConfigError, match=r"^both_bad is 'lose'; use 'tie' or 'drop'$"):
         count(rows((["a", "b"], [1, 0])), both_bad="lose")
+
+
+def test_options_of_counting_are_refused_for_what_is_counted():
+    data = rows((["a", "b"], [1, 0]), (["b", "a"], [1, 0]))
+    counted = count(data)
+    assert count(counted) is counted
+    for options in ({"both_bad": "drop"}, {"weights": "count"}):
+        with pytest.raises(ConfigError, match="both_bad and weights say how judgments are counted"):
+            palate.rank(counted, **options)
+    with pytest.raises(ConfigError, match="these battles do not say which ties were bad"):
+        palate.rank(battles(data), both_bad="drop")

@@ -217,3 +217,20 @@ def test_the_crowd_of_language_models_leans_left_a_little(shared_data):
     kept = palate.rank(data, method="factor_bt", ties="drop")
     found = spearmanr([kept.strengths[i] for i in kept.items], peer[kept.items])
     assert found.statistic > 0.8
+
+
+def test_a_value_of_each_side_becomes_a_difference():
+    rng = np.random.default_rng(0)
+    n = 300
+    length = rng.integers(1, 50, (n, 2)).astype(float)
+    won = rng.random(n) < 0.6
+    data = PreferenceData.from_columns(
+        {
+            "items": [["a", "b"]] * n,
+            "scores": list(np.stack([won, ~won], axis=1).astype(float)),
+            "annotator": [f"u{i % 5}" for i in range(n)],
+        }
+    )
+    share = (length[:, 0] - length[:, 1]) / (length.sum(axis=1) + 1)
+    two, one = FactorBT(features={"length": length}).fit(data), FactorBT(features={"length": share}).fit(data)
+    np.testing.assert_allclose(two.strengths_, one.strengths_, atol=1e-12)

@@ -75,6 +75,24 @@ def test_the_joint_distribution_finds_more_than_bonferroni_and_is_valid():
     assert looser >= 195
 
 
+def test_stepping_down_finds_no_less_than_holm_and_agrees_with_the_rank_sets():
+    data = palate.rank(battles(np.linspace(-0.6, 0.6, 7), 900, 11))
+    joint = pairwise_tests(data, "max_t").sort("a", "b")
+    holm = pairwise_tests(data, "holm").sort("a", "b")
+    assert (joint["p_adjusted"] <= holm["p_adjusted"] + 0.01).all()
+    sets = {row["item"]: row for row in rank_sets(data).to_dicts()}
+    found = joint.filter("significant")
+    for item, row in sets.items():
+        assert row["rank_best"] == 1 + found.filter(b=item).height
+        assert row["rank_worst"] == 7 - found.filter(a=item).height
+
+
+def test_all_adjusted_values_rise_with_the_plain_ones():
+    data = palate.rank(battles(np.linspace(-0.6, 0.6, 7), 500, 12))
+    for adjust in ("holm", "bonferroni", "bh", "max_t"):
+        assert pairwise_tests(data, adjust)["p_adjusted"].is_sorted()
+
+
 @pytest.mark.parametrize("method", ["simultaneous", "marginal"])
 def test_rank_sets_contain_the_true_ranks_as_often_as_they_say(method):
     theta = np.array([0.0, 0.0, 0.3, 0.5, 0.9, 0.9])

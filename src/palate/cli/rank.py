@@ -98,7 +98,8 @@ def rank(
             raise ConfigError(
                 "--stream counts votes only; it goes with none of --by, --features, --annotators"
             )
-        data: Any = count_file(file, format, **read_options(column, label, constant, read))
+        counting = {name: options.pop(name) for name in ("both_bad", "weights", "cluster") if name in options}
+        data: Any = count_file(file, format, **counting, **read_options(column, label, constant, read))
     else:
         data = read_input(file, format, column, label, constant, read)
     if features:

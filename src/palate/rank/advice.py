@@ -28,6 +28,9 @@ MOST = 10
 FEW = 30
 """Items with fewer comparisons than this are named."""
 
+TIE_MODELS = ("nu", "eta", "threshold", "rankings")
+"""Diagnostics of methods that do not count a tie of two as half a win."""
+
 
 def fit_of_pairs(pairs: Comparisons, predicted: Floats) -> dict[str, Any]:
     """Observed against predicted shares of wins, pair by pair.
@@ -89,39 +92,55 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
             f"The items fall into {found['components']} groups that never met; compare within a group only."
         )
     if not found.get("converged", True):
-        advice.append("The fit did not converge; set l2 > 0.")
-    if found.get("strong_components", 1) > found.get("components", 1):
+        advice.append("The fit did not converge" + ("; set l2 > 0." if "l2" in found else "."))
+    prior = next((name for name in ("l2", "alpha") if found.get(name)), None)
+    if prior and found.get("strong_components", 1) > found.get("components", 1):
         advice.append(
-            "Some items never won or never lost against the rest: only l2 keeps their strengths finite."
+            f"Some items never won or never lost against the rest: only {prior} keeps their strengths finite."
         )
     advice += _about_the_top(board)
+    advice += _about_the_method(found)
+    if board.covariance is not None and len(board.items) > 1 and not np.diagonal(board.covariance).any():
+        advice.append(
+            "All comparisons came out alike, so their spread is 0 and so is the width of every interval; "
+            "interval='hessian' goes by the model instead."
+        )
     few = (
         [row["item"] for row in board.table.to_dicts() if row["n"] < FEW]
         if len(board.items) <= 10_000
         else []
     )
     if few:
-        advice.append(f"Fewer than {FEW} comparisons: {listed(few, 5)}; their ranks will move.")
-    if found.get("ties", 0.0) > 0.25 and not any(name in found for name in ("nu", "eta", "threshold")):
+        what = "ratings" if board.comparisons is None else "comparisons"
+        advice.append(f"Fewer than {FEW} {what}: {listed(few, 5)}; their ranks may still move.")
+    ties = board.comparisons.ties if board.comparisons is not None and board.by_likelihood else 0.0
+    if 0.25 < ties < 1.0 and not any(name in found for name in TIE_MODELS):
         advice.append(
-            f"{found['ties']:.0%} of the comparisons are ties; as half wins they pull strengths together. "
+            f"{ties:.0%} of the comparisons are ties; as half wins they pull strengths together. "
             "The methods davidson and rao_kupper give ties a probability of their own."
         )
     if found.get("fit", {}).get("outliers"):
         outliers = found["fit"]["outliers"]
         worst = outliers[0]
         advice.append(
-            f"{len(outliers)}{'+' if len(outliers) == MOST else ''} pairs do not fit the model; worst: "
+            f"{len(outliers)}{'+' if len(outliers) == MOST else ''} pairs do not fit the strengths; worst: "
             f"{worst['a']} took {worst['observed']:.0%} of {worst['n']} against {worst['b']}, "
             f"{worst['predicted']:.0%} expected."
         )
     advice += _about_transitivity(found.get("transitivity", {}))
     weight = board.comparisons.weight if board.comparisons is not None else np.zeros(0)
-    if weight.sum() > found.get("comparisons", 0) and (weight == np.rint(weight)).all():
+    if (
+        board.by_likelihood
+        and weight.sum() > found.get("comparisons", 0)
+        and (weight == np.rint(weight)).all()
+    ):
         advice.append("The weights are whole numbers; if they count equal judgments, set weights='count'.")
-    if found.get("judgments_without_comparison"):
+    unused = found.get("judgments_without_comparison")
+    if unused:
         advice.append(
-            f"{found['judgments_without_comparison']:,} judgments compare nothing and were not used."
+            "1 judgment compares nothing and was not used."
+            if unused == 1
+            else f"{unused:,} judgments compare nothing and were not used."
         )
     if found.get("degenerate_replicates"):
         advice.append(
@@ -130,9 +149,7 @@ def advise(board: Leaderboard, found: Mapping[str, Any]) -> list[str]:
         )
     if board.draws is not None and board.bounds is None:
         error = 1.0 / np.sqrt(2.0 * board.draws.shape[1])
-        advice.append(
-            f"With so many items intervals are drawn, not computed: widths are good to about {error:.0%}."
-        )
+        advice.append(f"Intervals are drawn, not computed: their widths are good to about {error:.0%}.")
     return advice
 
 
@@ -149,11 +166,35 @@ def _about_the_top(board: Leaderboard) -> list[str]:
         f"First place is not decided: {leader} cannot be told from {listed(rivals, 5)} at {board.level:.0%}."
     )
     nearest = rivals[0]
-    if board.link is not None and board.comparisons is not None and board.compare(leader, nearest).difference:
+    if board.by_likelihood and board.compare(leader, nearest).difference:
         direct = votes_to_separate(board, leader, nearest).direct
         said += f" If {leader} and {nearest} differ as they do now, about {direct:,} more votes between them "
         said += "would show it (80 % power)."
     return [said]
+
+
+def _about_the_method(found: Mapping[str, Any]) -> list[str]:
+    """What a method that is no model of comparisons says about its answer."""
+    said = []
+    cycle = found.get("majority_cycle", [])
+    if cycle:
+        shown = [f"{a} beats {b}" for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
+        said.append(f"Majorities go in a circle: {', '.join(shown)}; every order is against one of them.")
+    if not found.get("optimal", True):
+        said.append(
+            f"The order is the best that was found, with {found['disagreements']:g} disagreements; none has "
+            f"fewer than {found['lower_bound']:g}. Raise time_limit or exact_items to search on."
+        )
+    elif found.get("unique") is False:
+        said.append("Another order has as few disagreements.")
+    schedule = found.get("schedule", {})
+    if schedule and not schedule["complete"]:
+        said.append(schedule["note"])
+    if found.get("note"):
+        said.append(found["note"])
+    if found.get("no_intervals"):
+        said.append(f"There are no intervals: {found['no_intervals']}.")
+    return said
 
 
 def _about_transitivity(found: Mapping[str, Any]) -> list[str]:

@@ -151,10 +151,12 @@ def battles(data: PreferenceData | Battles, both_bad: Literal["tie", "drop"] = "
     Raises:
         DataError: there are no judgments, no items, a missing item, an item twice in one judgment, or no
             comparison.
-        ConfigError: `both_bad` has another value.
+        ConfigError: `both_bad` has another value, or battles are given that were made without it.
     """
     _check_both_bad(both_bad)
     if isinstance(data, Battles):
+        if both_bad == "drop":
+            raise ConfigError("these battles do not say which ties were bad; drop those when making them")
         return data
     codes, items = encode(data)
     found = _found(data, codes, items, both_bad)
@@ -329,7 +331,8 @@ def _nothing_compared(data: PreferenceData, offsets: Ints) -> DataError:
     if (judged < 2).all():
         return DataError(
             "every judgment scores a single item, so nothing is compared", file=data.source,
-            remedy="bring the ratings of a prompt together with data.group_by_prompt(), or average them",
+            remedy="rank ratings with the method mean_opinion_score, or bring those of a prompt together "
+            "with data.group_by_prompt(by=['annotator', 'aspect'])",
         )  # fmt: skip
     if data.has("weight") and not data.weights.any():
         return DataError(

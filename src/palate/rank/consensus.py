@@ -40,7 +40,7 @@ class Consensus(Ranker):
     weights: Literal["importance", "count"] = "importance"
 
     def _counted(self, data: PreferenceData | Battles | Comparisons) -> Comparisons:
-        return data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
+        return count(data, self.both_bad, self.weights)
 
     def _set(self, counted: Comparisons, score: Floats, unit: str) -> None:
         """Learn a score per item, shape (M,), as strengths around its mean."""

@@ -86,6 +86,14 @@ class ContextualBradleyTerry(BradleyTerry):
     position: bool = False
     l2_features: float = 0.0
 
+    def partial_fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
+        """Refused: battles that differ in their features cannot be summed.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("contextual_bt cannot go on from counts, which have no features; fit all battles")
+
     def fit(self, data: PreferenceData | Battles | Comparisons) -> Self:
         """Estimate strengths and coefficients.
 
@@ -103,7 +111,7 @@ class ContextualBradleyTerry(BradleyTerry):
         every = battles(data, self.both_bad)
         self._anchor(every.items)
         judgments = data if isinstance(data, PreferenceData) else None
-        counted = count(every, self.both_bad, self.weights)
+        counted = count(every, weights=self.weights)
         ties = counted.ties
         rows = part(every, every.outcome != TIE) if self.ties == "drop" else every
         used = self._prepared(counted, Logistic())

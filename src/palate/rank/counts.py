@@ -141,7 +141,7 @@ class Comparisons:
 
 
 def count(
-    data: PreferenceData | Battles,
+    data: PreferenceData | Battles | Comparisons,
     both_bad: Literal["tie", "drop"] = "tie",
     weights: Literal["importance", "count"] = "importance",
     cluster: npt.NDArray[np.integer[Any]] | None = None,
@@ -149,7 +149,7 @@ def count(
     """Aggregate the judgments about named items; see `palate.rank.battles` for what a judgment implies.
 
     Args:
-        data: judgments with `items`, any k, mixed freely; or their battles.
+        data: judgments with `items`, any k, mixed freely; or their battles; counts are returned as they are.
         both_bad: whether equal scores marked "both_bad" are ties or left out.
         weights: "importance", one judgment that matters that much; or "count", so many equal judgments (as in
             election profiles, one row a distinct ballot), which have smaller standard errors.
@@ -157,11 +157,18 @@ def count(
 
     Raises:
         DataError: as `battles`; or a weight that should be a count is not a whole number.
-        ConfigError: `both_bad` or `weights` has another value.
+        ConfigError: `both_bad` or `weights` has another value, or battles or counts are given that were made
+            without it.
     """
     if weights not in ("importance", "count"):
         raise ConfigError(f"weights is {weights!r}; use 'importance' or 'count'")
-    rows = data if isinstance(data, Battles) else battles(data, both_bad)
+    if isinstance(data, Comparisons):
+        if (both_bad, weights) != ("tie", "importance"):
+            raise ConfigError(
+                "both_bad and weights say how judgments are counted, and these are; give them to `count`"
+            )
+        return data
+    rows = battles(data, both_bad)
     frequency = weights == "count" and rows.weight is not None
     if frequency:
         _refuse_fractions(rows)

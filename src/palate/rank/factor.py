@@ -41,8 +41,9 @@ class FactorBT(Ranker):
 
     Args:
         features: {name: value of each judgment of the data, shape (rows,)}, signed for the first item: +1 for
-            the left, length of the first minus that of the second. Left out, {"position": 1}; given, they are
-            all there is, so name the position (all 1) too if it should count.
+            the left, length of the first minus that of the second; or of each side, shape (rows, 2), which
+            becomes (a - b) / (|a| + |b| + 1). Left out, {"position": 1}; given, they are all there is, so
+            name the position (all 1) too if it should count.
         ties: "half", a tie is half a vote for each side: its log-likelihood is half of log P + log(1 - P);
             "drop" leaves ties out.
         both_bad: "tie" counts ties marked "both_bad" as ties, "drop" leaves them out.
@@ -191,10 +192,13 @@ def _features(given: Mapping[str, Any] | None, data: PreferenceData) -> tuple[li
             column = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):
             raise ConfigError(f"the feature {name!r} is not numeric; give one number per judgment") from None
+        if column.shape == (data.n_rows, 2):
+            first, second = column.T
+            column = (first - second) / (np.abs(first) + np.abs(second) + 1.0)
         if column.shape != (data.n_rows,):
             raise ConfigError(
                 f"the feature {name!r} has shape {column.shape}; give one number for each of the "
-                f"{data.n_rows} judgments"
+                f"{data.n_rows} judgments, or two, one a side"
             )
         broken = np.flatnonzero(~(np.abs(column) <= LARGEST))
         if len(broken):

@@ -59,8 +59,6 @@ class Incremental(Ranker):
 
     def _counted(self, data: PreferenceData | Battles | Comparisons) -> Comparisons:
         """The counts that the method is fitted to."""
-        if isinstance(data, Comparisons):
-            return data
         return count(data, getattr(self, "both_bad", "tie"), getattr(self, "weights", "importance"))
 
     def _fit(self, counted: Comparisons, start: Any = None) -> Self:

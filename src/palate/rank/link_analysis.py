@@ -70,7 +70,7 @@ class LinkAnalysis(Ranker):
             ConfigError: a parameter has a value that cannot be used.
         """
         self._check()
-        counted = data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
+        counted = count(data, self.both_bad, self.weights)
         ties = counted.ties
         if self.ties == "drop":
             counted = counted.without_ties()

@@ -98,12 +98,10 @@ class PairRanker(Incremental):
             raise ConfigError("cluster needs interval='sandwich' or 'bootstrap', not the Hessian")
 
     def _counted(self, data: PreferenceData | Battles | Comparisons) -> Comparisons:
-        if isinstance(data, Comparisons):
-            if self.cluster is not None:
-                raise ConfigError("cluster is not known for counted comparisons; give it to `count`")
-            return data
         if self.cluster is None:
             return count(data, self.both_bad, self.weights)
+        if isinstance(data, Comparisons):
+            raise ConfigError("cluster is not known for counted comparisons; give it to `count`")
         if isinstance(data, Battles):
             raise ConfigError("cluster is not known for battles; give it to `count`, or fit judgments")
         return count(data, self.both_bad, self.weights, cluster_codes(data, self.cluster))
@@ -165,8 +163,9 @@ class PairRanker(Incremental):
             counted = counted.scaled(factor * n.sum() / (n @ factor))
         if link.tie_start is not None and not counted.weight[:, :TIE].any():
             raise DataError(
-                "every comparison is a tie", file=counted.source, remedy="count them with ties='half'"
-            )
+                "every comparison is a tie", file=counted.source,
+                remedy="the method 'bradley_terry' counts them as half wins",
+            )  # fmt: skip
         if self.l2 == 0:
             connectivity.refuse_separated(counted)
             if link.tie_start is not None:

@@ -184,7 +184,7 @@ def as_orderings(
         if not of_two(data):
             return orderings(data, both_bad, weights)
         return Orderings.from_comparisons(count(data, both_bad, weights))
-    counted = data if isinstance(data, Comparisons) else count(data, both_bad, weights)
+    counted = count(data, both_bad, weights)
     if counted.clustered is not None and not (isinstance(data, Battles) and not data.shared):
         raise ConfigError(
             f"{method} needs whole rankings, and these comparisons were counted from judgments that imply "

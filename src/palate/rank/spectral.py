@@ -68,7 +68,7 @@ class RankCentrality(Ranker):
         self._number("alpha", 0.0)
         if self.anchor is not None:
             anchored(self.anchor)
-        counted = data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
+        counted = count(data, self.both_bad, self.weights)
         self._anchor(counted.items)
         ties = counted.ties
         if self.ties == "drop":

@@ -110,7 +110,7 @@ class Rates(Ranker):
                     "cluster is known for judgments only; give it to `count`, or fit PreferenceData"
                 )
             return count(data, self.both_bad, self.weights, cluster_codes(data, self.cluster))
-        return data if isinstance(data, Comparisons) else count(data, self.both_bad, self.weights)
+        return count(data, self.both_bad, self.weights)
 
     @abstractmethod
     def _rates(self, counted: Comparisons) -> tuple[Floats, _Scores]:
