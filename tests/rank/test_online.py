@@ -102,25 +102,58 @@ def test_elo_agrees_with_evalica():
     np.testing.assert_allclose(fitted.mu_, expected[fitted.items_], atol=1e-6)
 
 
-def elo_twin(data, k, weight=None):
-    rating = {}
+def elo_twin(data, k, weight=None, advantage=0.0):
+    """Ratings, and what the first of each judgment was expected to win."""
+    rating, shares = {}, []
     weight = np.ones(data.n_rows) if weight is None else weight
-    for w, ((a, b), (left, right)) in zip(weight, rows_of(data), strict=True):
+    ahead = np.broadcast_to(advantage, data.n_rows)
+    for w, more, ((a, b), (left, right)) in zip(weight, ahead, rows_of(data), strict=True):
         ra, rb = rating.setdefault(a, 1000.0), rating.setdefault(b, 1000.0)
-        change = k * w * ((1 + np.sign(left - right)) / 2 - 1 / (1 + 10 ** ((rb - ra) / 400)))
+        shares.append(1 / (1 + 10 ** ((rb - ra - more) / 400)))
+        change = k * w * ((1 + np.sign(left - right)) / 2 - shares[-1])
         rating[a] += change
         rating[b] -= change
-    return rating
+    return rating, shares
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.1, 200), st.booleans())
-def test_elo_equals_its_plain_twin(seed, k, weighted):
-    weight = np.random.default_rng(seed).uniform(0.1, 3, 40) if weighted else None
+@given(st.integers(0, 10_000), st.floats(0.1, 200), st.booleans(), st.sampled_from(["none", "one", "each"]))
+def test_elo_equals_its_plain_twin(seed, k, weighted, ahead):
+    rng = np.random.default_rng(seed)
+    weight = rng.uniform(0.1, 3, 40) if weighted else None
+    advantage = {"none": 0.0, "one": 60.0, "each": rng.uniform(-100, 100, 40)}[ahead]
     data = votes(40, 4, seed, **({"weight": weight} if weighted else {}))
-    expected = elo_twin(data, k, weight)
-    fitted = Elo(k=k).fit(data)
+    expected, shares = elo_twin(data, k, weight, advantage)
+    fitted = Elo(k=k, advantage=advantage).fit(data)
     np.testing.assert_allclose(fitted.mu_, [expected[item] for item in fitted.items_], rtol=1e-9)
+    np.testing.assert_allclose(fitted.expected_, shares, rtol=1e-9)
+
+
+def test_expectations_follow_the_rows_whatever_the_order_of_time():
+    data = votes(60, time=[START + timedelta(hours=(7 * i) % 60) for i in range(60)])
+    order = np.argsort([(7 * i) % 60 for i in range(60)])
+    fitted = Elo(advantage=30).fit(data)
+    np.testing.assert_allclose(fitted.expected_[order], elo_twin(part(data, order), 4.0, None, 30.0)[1])
+
+
+def test_judgments_that_compare_nothing_have_no_expectation():
+    weight = np.ones(30)
+    weight[[3, 17]] = 0.0
+    fitted = Elo().fit(votes(30, weight=weight))
+    assert np.flatnonzero(np.isnan(fitted.expected_)).tolist() == [3, 17]
+    assert Elo().fit(rankings()).expected_ is None
+    assert Elo(order="average", permutations=2).fit(votes(30)).expected_ is None
+
+
+@pytest.mark.parametrize("advantage", ["100", [1.0, 2.0], float("nan"), 1e9, None])
+def test_an_advantage_is_a_number_or_one_for_each_judgment(advantage):
+    with pytest.raises(ConfigError, match="advantage"):
+        Elo(advantage=advantage).fit(votes(30))
+
+
+def test_a_ranking_has_no_side_that_is_ahead():
+    with pytest.raises(ConfigError, match="the first of two"):
+        Elo(advantage=50).fit(rankings())
 
 
 def test_the_average_over_orders_does_not_depend_on_the_order_given():
@@ -348,7 +381,7 @@ def test_beliefs_make_a_board_of_skills(method):
     np.testing.assert_allclose(np.diag(board.covariance), method.sigma_**2)
     assert board.win_probability("m5", "m0") > 0.7
     assert board.win_probability("m5", "m0") + board.win_probability("m0", "m5") == pytest.approx(1)
-    assert board.diagnostics["note"] == "depends on the order of judgments"
+    assert board.diagnostics["note"] == "The ratings depend on the order of the judgments."
 
 
 def test_many_items_have_exact_errors_without_a_dense_covariance():

@@ -19,18 +19,26 @@ FAR = 37.0
 
 
 @njit(cache=True, nogil=True)
-def elo(battles: Any, weight: Any, step: float, theta: Any) -> None:
+def elo(battles: Any, weight: Any, ahead: Any, step: float, theta: Any, expected: Any) -> None:
     """Elo updates of `theta` (M,), natural-log strengths.
 
     A battle is one number, first << 33 | second << 2 | outcome: in a random order it is read by one look into
-    memory instead of three. `weight` is (N,), or empty where all are 1.
+    memory instead of three. `weight` is (N,), or empty where all are 1; `ahead`, the first item's advantage,
+    is (N,), or empty where it is 0. What the first was expected to win goes to `expected` (N,) if that is not
+    empty.
     """
-    weighted = len(weight) > 0
+    weighted, given, kept = len(weight) > 0, len(ahead) > 0, len(expected) > 0
     for r in range(len(battles)):
         battle = battles[r]
         a, b, outcome = battle >> 33, (battle >> 2) & 0x7FFFFFFF, battle & 3
         won = 0.5 if outcome == 2 else 1.0 - outcome
-        change = step * (won - 1.0 / (1.0 + math.exp(theta[b] - theta[a])))
+        behind = theta[b] - theta[a]
+        if given:
+            behind -= ahead[r]
+        share = 1.0 / (1.0 + math.exp(behind))
+        if kept:
+            expected[r] = share
+        change = step * (won - share)
         if weighted:
             change *= weight[r]
         theta[a] += change

@@ -14,9 +14,13 @@ import numpy.typing as npt
 
 from palate.errors import ConfigError
 from palate.rank.base import Floats, Ints
+from palate.rank.battles import Battles
 from palate.rank.leaderboard import Scale
 from palate.rank.online import Batch, Online
 from palate.seeding import generator
+
+MOST_AHEAD = 1e6
+"""Rating points that an advantage may be worth; more would overflow."""
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -36,6 +40,9 @@ class Elo(Online):
     sampling of judgments and the noise of one order; the median has less of the latter, and they are
     somewhat wider than its own.
 
+    With an `advantage` E = 1 / (1 + base^((R_b - R_a - advantage) / scale)), a being the alternative shown
+    first (the home side): outcomes that the advantage explains move no rating.
+
     Args:
         k: most points that one comparison moves a rating; 4 is used for leaderboards of language models, 32
             and 16 in chess.
@@ -47,10 +54,19 @@ class Elo(Online):
         seed: for order="average".
         anchor: an item, or {item: rating}; all ratings are shifted so that it has this rating.
         level: coverage of the intervals.
+        advantage: rating points that being shown first is worth; a number, or one for each judgment, shape
+            (rows,), such as 0 on neutral ground. Boards say nothing of it: win probabilities are those
+            without an advantage.
+
+    Further attributes after `fit` (see `Online` for the rest):
+        expected_: what the first of each judgment was expected to win before the judgment changed any
+            rating, shape (rows,), NaN where nothing is compared: forecasts that knew only the past. Of the
+            last batch after `partial_fit`; None with order="average" and for judgments of more than two.
     """
 
     method = "elo"
 
+    expected_: Floats | None = field(init=False)
     _theta: Floats = field(init=False)
 
     k: float = 4.0
@@ -63,6 +79,7 @@ class Elo(Online):
     seed: int = 0
     anchor: str | Mapping[str, float] | None = None
     level: float = 0.95
+    advantage: float | npt.ArrayLike = 0.0
 
     def _check(self) -> None:
         self._number("k", 0.0, open=True)
@@ -71,12 +88,11 @@ class Elo(Online):
         self._number("scale", 0.0, open=True)
         self._number("level", 0.0, 1.0, open=True)
         self._choice("order", ("given", "average"))
-        if not isinstance(self.permutations, int) or self.permutations < 2:
-            raise ConfigError(f"permutations is {self.permutations!r}; use a whole number of 2 or more")
+        self._number("permutations", 2, whole=True)
 
     def _forget(self) -> None:
         self._theta = np.zeros(0)
-        self.draws_ = None
+        self.draws_ = self.expected_ = None
 
     def _update(self, batch: Batch, size: int) -> None:
         from palate.rank._online_kernels import elo
@@ -86,23 +102,52 @@ class Elo(Online):
                 "order='average' needs all judgments at once; use fit, or order='given' to go on with more"
             )
         rows, code, points = batch.rows, batch.code, self._points
+        ahead = self._ahead(rows) / points
+        nothing = np.zeros(0)
         packed = code[rows.first] << 33 | code[rows.second] << 2 | rows.outcome
 
-        def run(order: npt.NDArray[np.integer[Any]]) -> Floats:
+        def run(order: npt.NDArray[np.integer[Any]], expected: Floats = nothing) -> Floats:
             theta = np.zeros(size)
             theta[: len(self._theta)] = self._theta
-            weight = np.zeros(0) if rows.weight is None else rows.weight[order]
-            elo(packed[order], weight, self.k / points, theta)
+            weight = nothing if rows.weight is None else rows.weight[order]
+            first = ahead[order] if len(ahead) else nothing
+            elo(packed[order], weight, first, self.k / points, theta, expected)
             return theta
 
-        if self.order == "given":
+        if self.order == "given" and rows.shared:
             theta = run(batch.order)
+            self.expected_ = None
+        elif self.order == "given":
+            expected = np.empty(len(rows))
+            theta = run(batch.order, expected)
+            self.expected_ = np.full(rows.n_rows, np.nan)
+            self.expected_[rows.judgment[batch.order]] = expected
         else:
             shuffled, sampled = self._in_random_orders(batch, run)
             theta = np.median(shuffled, axis=0)
             theta -= theta.mean()
             self.draws_ = (sampled - sampled.mean(axis=0)).T
         self._theta = theta
+
+    def _ahead(self, rows: Battles) -> Floats:
+        """Points by which the first item of each battle is ahead, shape (N,); empty where nobody is."""
+        given = np.asarray(self.advantage)
+        if given.dtype.kind not in "iuf" or given.shape not in ((), (rows.n_rows,)):
+            raise ConfigError(
+                f"advantage has shape {given.shape} and holds {given.dtype}; give one number, or one for "
+                f"each of {rows.n_rows} judgments"
+            )
+        bad = np.flatnonzero(~(np.abs(given) <= MOST_AHEAD))
+        if len(bad):
+            raise ConfigError(
+                f"advantage holds {given.ravel()[bad[0]]:g}; use rating points to {MOST_AHEAD:g}"
+            )
+        if not given.any():
+            return np.zeros(0)
+        if rows.shared:
+            raise ConfigError("advantage is that of the first of two; a judgment of more items has none")
+        points = np.broadcast_to(given, rows.n_rows).astype(np.float64)
+        return np.asarray(rows.of(points))
 
     def _in_random_orders(self, batch: Batch, run: Any) -> tuple[Floats, Floats]:
         """Strengths after each permutation and after each sample of the judgments, (permutations, M) each."""
@@ -133,9 +178,12 @@ class Elo(Online):
             f"rating ({self.scale:g} points = odds of {self.base:g} to 1)", points, float(self.mu_.mean())
         )
         found: dict[str, Any] = {"k": self.k}
+        advantage = np.asarray(self.advantage, dtype=np.float64)
+        if advantage.any():
+            found["mean_advantage"] = float(advantage.mean())
         if self.order == "average":
             found["order"] = "average"
-            found["note"] = f"the median over {self.permutations} random orders of judgments"
+            found["note"] = f"Ratings are medians over {self.permutations} random orders of the judgments."
             found["interval"] = "bootstrap in random order: sampling of judgments and noise of the order"
         return found
 

@@ -121,7 +121,7 @@ class Online(Ranker):
         self.n_comparisons_ = self.comparisons_.n_comparisons
         self.diagnostics_ = {
             "order": "rows" if times is None else "time",
-            "note": "depends on the order of judgments",
+            "note": "The ratings depend on the order of the judgments.",
             "ties": self.comparisons_.ties,
             **self._finish(),
         }
