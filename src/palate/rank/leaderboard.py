@@ -239,6 +239,13 @@ class Leaderboard:
             np.fill_diagonal(predicted, np.nan)
         return WinMatrix([self.items[c] for c in chosen], observed, predicted, counts)
 
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether the strengths maximise the likelihood of comparisons whose probabilities are `link`'s."""
+        modelled = self.link is not None and self.comparisons is not None
+        # A method that says itself how its votes fit has more in its likelihood than the link.
+        return modelled and "log_likelihood" in self.fit_diagnostics and "fit" not in self.fit_diagnostics
+
     @cached_property
     def diagnostics(self) -> dict[str, Any]:
         """What the data can and cannot support.
@@ -249,6 +256,7 @@ class Leaderboard:
         together) and `advice`, a list of sentences.
         """
         from palate.rank.advice import advise, fit_of_pairs
+        from palate.rank.connectivity import met
         from palate.rank.cycles import transitivity
 
         found: dict[str, Any] = {"items": len(self.items)}
@@ -260,11 +268,17 @@ class Leaderboard:
                 "judgments_without_comparison": pairs.unused,
             }
         found |= self.fit_diagnostics
+        if pairs is not None and "components" not in found:
+            found["components"] = met(pairs)[0]
         if pairs is not None and self.link is not None:
             predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
             # A method whose votes are not those of `link` says itself how they fit.
             found.setdefault("fit", fit_of_pairs(pairs, predicted))
             found["transitivity"] = transitivity(pairs, predicted)
+            if not self.by_likelihood or found.get("l2"):
+                # Pearson's test is for the maximum of the likelihood; other strengths miss it for reasons of
+                # their own.
+                found["transitivity"]["lack_of_fit_p"] = None
         found["advice"] = advise(self, found)
         return found
 
@@ -315,21 +329,24 @@ class Leaderboard:
     def __repr__(self) -> str:
         shown = 20
         rows = self.table.head(shown).to_dicts()
-        width = max([4, *(len(row["item"]) for row in rows)])
+        names = [_one_line(row["item"]) for row in rows]
+        width = max([4, *(len(name) for name in names)])
+        decimals = self._decimals
         lines = [f"{'rank':>9}  {'item':<{width}}  {'rating':>8}  {'interval':>17}  {'n':>9}"]
-        for row in rows:
+        for name, row in zip(names, rows, strict=True):
             interval = ranks = ""
             if row["lower"] is not None:
-                interval = f"{row['lower']:8.1f} {row['upper']:8.1f}"
+                interval = f"{row['lower']:8.{decimals}f} {row['upper']:8.{decimals}f}"
                 ranks = f"{row['rank_best']}-{row['rank_worst']}"
-            lines.append(
-                f"{ranks:>9}  {row['item']:<{width}}  {row['rating']:8.1f}  {interval:>17}  {row['n']:>9,}"
-            )
+            rating = f"{row['rating']:8.{decimals}f}"
+            lines.append(f"{ranks:>9}  {name:<{width}}  {rating}  {interval:>17}  {row['n']:>9,}")
         if len(self.items) > shown:
             lines.append(f"... and {len(self.items) - shown:,} more")
         head = f"Leaderboard({self.method}: {len(self.items):,} items"
-        head += ")" if self.comparisons is None else f", {self.comparisons.n_comparisons:,} comparisons)"
-        return "\n".join([head, *lines])
+        if self.comparisons is not None:
+            total = self.fit_diagnostics.get("comparisons", self.comparisons.n_comparisons)
+            head += f", {total:,} comparisons"
+        return "\n".join([f"{head})", *lines])
 
     def _repr_html_(self) -> str:
         return str(self.table._repr_html_())
@@ -365,6 +382,17 @@ class Leaderboard:
             return self.bounds
         half = self._z * self._errors
         return np.stack([self.theta - half, self.theta + half], axis=1)
+
+    @cached_property
+    def _decimals(self) -> int:
+        """Decimals of a rating: three digits of the spread of the ratings, or of the widest interval."""
+        spread = float(np.ptp(self.theta))
+        if self._bounds is not None:
+            spread = max(spread, float(np.ptp(self._bounds, axis=1).max()))
+        spread *= abs(self.scale.points)
+        if not 0.0 < spread < math.inf:
+            return 1
+        return min(max(2 - math.floor(math.log10(spread)), 1), 9)
 
     @property
     def _link(self) -> Callable[[Any], Any]:
@@ -408,6 +436,11 @@ def anchored(anchor: str | Mapping[str, float], scale: Scale = LOG_ODDS) -> tupl
     raise ConfigError(
         f"anchor is {anchor!r}; give an item, or one item and its rating such as {{'baseline': 1000}}"
     )
+
+
+def _one_line(name: str) -> str:
+    """A name as a line of a table takes it: without line breaks, and visible if empty."""
+    return " ".join(name.split()) or repr(name)
 
 
 def rank_bounds(lower: Floats, upper: Floats) -> tuple[Ints, Ints]:
