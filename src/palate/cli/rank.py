@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,15 @@ from palate.runs import atomic_write
 if TYPE_CHECKING:
     from palate.rank import Leaderboard
     from palate.rank.boards import Boards
+
+ROWS = 100
+"""Items of a board that are printed for people; all are in the JSON and the CSV file."""
+
+ANNOTATORS = 20
+"""Annotators that are printed for people; all are in the JSON."""
+
+REPORTED = ("annotator", "n", "agreement", "expected", "z", "first_share", "change", "item", "flags")
+"""Columns of the report on annotators that are printed for people."""
 
 METHODS_HELP = "How items are ranked; 'palate rank --methods' lists all ways."
 
@@ -138,19 +148,48 @@ def _show_board(
 
         add_leaderboard(Page(f"Leaderboard of {Path(file).name}"), found, "Ratings").write(plot)
     if json:
-        print_json(found)
+        print_json(_fixed_shape(found))
         return
-    print_table(f"{file}: {board.method}", board.table.to_dicts())
+    _print_board(f"{file}: {board.method}", board)
     if board.coefficients is not None:
         print_table("Effects of covariates", board.coefficients.to_dicts())
     if "compare" in found:
         print_mapping("Comparison", found["compare"])
     if "annotator_report" in found:
-        print_table("Annotators", found["annotator_report"])
+        _print_annotators(found["annotator_report"])
     elif board.annotators is not None:
-        print_table("Annotators", board.annotators.to_dicts())
+        _print_annotators(board.annotators.to_dicts())
     for line in board.diagnostics.get("advice", ()):
-        typer.echo(f"- {line}")
+        typer.echo(f"- {' '.join(line.split())}")
+
+
+def _fixed_shape(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A board's JSON with three keys, whatever the method: all but the rows is part of the diagnostics."""
+    beside = {name: value for name, value in found.items() if name not in ("method", "items", "diagnostics")}
+    return {
+        "method": found["method"], "items": found["items"], "diagnostics": {**beside, **found["diagnostics"]},
+    }  # fmt: skip
+
+
+def _print_board(title: str, board: Leaderboard) -> None:
+    print_table(title, board.table.head(ROWS).to_dicts())
+    if len(board.items) > ROWS:
+        typer.echo(f"... and {len(board.items) - ROWS:,} more; all are in --json and --csv")
+
+
+def _print_annotators(rows: list[dict[str, Any]]) -> None:
+    """Those that are flagged first, then those that move the board most or voted most."""
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float, int]:
+        flag = row.get("flags", row.get("flag"))
+        return flag in (None, "", "too few"), -abs(row.get("change") or 0.0), -int(row["n"])
+
+    first = sorted(rows, key=place)[:ANNOTATORS]
+    # A terminal has no room for every column of the report.
+    shown = REPORTED if rows and "change" in rows[0] else tuple(rows[0]) if rows else ()
+    print_table("Annotators", [{name: row[name] for name in shown} for row in first])
+    if len(rows) > ANNOTATORS:
+        typer.echo(f"... and {len(rows) - ANNOTATORS:,} more annotators; all are in --json")
 
 
 def _show_boards(boards: Boards, file: str, json: bool, csv: str | None, plot: str | None) -> None:
@@ -172,10 +211,11 @@ def _show_boards(boards: Boards, file: str, json: bool, csv: str | None, plot: s
             add_leaderboard(page, board.to_json(), name)
         page.write(plot)
     if json:
-        print_json(boards.to_json())
+        found = boards.to_json()
+        print_json(found | {"slices": {name: _fixed_shape(one) for name, one in found["slices"].items()}})
         return
     for name, board in boards.boards.items():
-        print_table(f"{file}: {board.method}, {boards.by} {name}", board.table.to_dicts())
+        _print_board(f"{file}: {board.method}, {boards.by} {name}", board)
     if len(boards) > 1:
         print_table("Kendall's tau between slices", boards.correlation().to_dicts())
     for name, why in boards.skipped.items():
@@ -202,7 +242,7 @@ def _compared(board: Leaderboard, pair: str) -> dict[str, Any]:
             "lower": probability.lower,
             "upper": probability.upper,
         }
-        if board.comparisons is not None and difference:
+        if board.by_likelihood and difference:
             needed = votes_to_separate(board, a, b)
             found |= {"more_votes_as_now": needed.more, "or_direct_votes": needed.direct}
     return found

@@ -30,6 +30,8 @@ _NOT_RESULTS = {
     "config.json", "state.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "generation_config.json", "adapter_config.json", "added_tokens.json", "vocab.json",
 }  # fmt: skip
+_BESIDE = ("win_matrix", "scale", "level", "coefficients", "annotators", "annotator_report")
+"""What a board's diagnostics may hold that is no fact of a line."""
 _NOT_CURVES = {"time", "step", "epoch", "stage", "tokens_per_second"}
 
 
@@ -124,10 +126,15 @@ def add_leaderboard(page: Page, board: Mapping[str, Any], heading: str = "Leader
     Args:
         page: what to add to.
         board: `method`, `items` (rows with item, strength, rating, lower, upper and more) and optionally
-            `win_matrix` (`items` and `probability`) and `diagnostics`.
+            `win_matrix` (`items` and `probability`), `scale`, `level` and `diagnostics`, in which the others
+            may be as well.
         heading: of the section.
     """
     from palate.report import plots
+
+    notes = dict(board.get("diagnostics") or {})
+    beside = {name: notes.pop(name) for name in _BESIDE if name in notes}
+    board = beside | {name: value for name, value in board.items() if name != "diagnostics"}
 
     table = pl.DataFrame(board["items"], infer_schema_length=None)
     method = str(board["method"]).replace("_", "-").title()
@@ -159,8 +166,8 @@ def add_leaderboard(page: Page, board: Mapping[str, Any], heading: str = "Leader
                 pl.DataFrame(np.round(chances, 4), schema=[f"{i}: {name}" for i, name in enumerate(names, 1)])
             ),
         )
-    if board.get("diagnostics"):
-        page.facts(board["diagnostics"], "Diagnostics of the fit")
+    if notes:
+        page.facts(notes, "Diagnostics of the fit")
     return page
 
 
