@@ -172,7 +172,7 @@ def count(
     frequency = weights == "count" and rows.weight is not None
     if frequency:
         _refuse_fractions(rows)
-    return _compared(rows, _clusters(rows, cluster), frequency, root=frequency and cluster is None)
+    return _compared(rows, _clusters(rows, cluster), frequency, rankings=cluster is None)
 
 
 def _clusters(rows: Battles, cluster: npt.NDArray[np.integer[Any]] | None) -> Ints | None:
@@ -267,9 +267,13 @@ def _by_sorting(
     return i, j, total(weight), total(weight * weight), counts
 
 
-def _compared(rows: Battles, cluster: Ints | None, frequency: bool, root: bool) -> Comparisons:
-    """Sum all battles; those of a cluster stay out of the sums of squares and are kept by cluster."""
-    size, every = len(rows.items), slice(None)
+def _compared(rows: Battles, cluster: Ints | None, frequency: bool, rankings: bool) -> Comparisons:
+    """Sum all battles; those of a cluster stay out of the sums of squares and are kept by cluster.
+
+    Clusters that are rankings come in order and name no pair twice, which saves sorting them.
+    """
+    size = len(rows.items)
+    every: Any = slice(None)
     i, j, sums, square, counts = _sums(rows, every, frequency)
     clustered = None
     if cluster is not None and (cluster >= 0).any():
@@ -278,19 +282,26 @@ def _compared(rows: Battles, cluster: Ints | None, frequency: bool, root: bool) 
         if alone.any():
             a, b, _, found, _ = _sums(rows, alone, frequency)
             square[np.searchsorted(i * size + j, a * size + b)] = found
-        clustered = _by_cluster(rows, inside, cluster[inside], root)
+        part = every if inside.all() else inside
+        clustered = _by_cluster(rows, part, cluster[part], summed=rankings)
+        if frequency and rankings:
+            clustered = replace(clustered, weight=np.sqrt(clustered.weight))
     return Comparisons(rows.items, i, j, sums, square, counts, clustered, rows.unused, rows.source)
 
 
-def _by_cluster(rows: Battles, inside: npt.NDArray[np.bool_], cluster: Ints, root: bool) -> Clustered:
+def _by_cluster(rows: Battles, part: Any, cluster: Ints, *, summed: bool) -> Clustered:
+    """The clusters of a part of the battles; `summed` if they are in order and no pair recurs in one."""
     size = len(rows.items)
-    first, second = rows.first[inside].astype(np.int64), rows.second[inside].astype(np.int64)
-    outcome, weight = rows.outcome[inside], rows.weights[inside]
+    first, second = rows.first[part].astype(np.int64), rows.second[part].astype(np.int64)
+    outcome, weight = rows.outcome[part], rows.weights[part]
     tie, turned = outcome == TIE, outcome == SECOND_WINS
     turned |= tie & (first > second)
-    winner, loser = np.where(turned, second, first), np.where(turned, first, second)
-    found = sum_clusters(size, cluster, winner, loser, tie, weight)
-    return replace(found, weight=np.sqrt(found.weight)) if root else found
+    if turned.any():
+        first, second = np.where(turned, second, first), np.where(turned, first, second)
+    if summed:
+        number = np.concatenate([[0], np.cumsum(cluster[1:] != cluster[:-1])])
+        return Clustered(number, first, second, tie, weight)
+    return sum_clusters(size, cluster, first, second, tie, weight)
 
 
 def sum_clusters(
