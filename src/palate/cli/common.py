@@ -82,16 +82,21 @@ def assignments(values: Iterable[str] | None, option: str) -> dict[str, str]:
 
 def _value(text: str) -> Any:
     """Numbers, true, false and null as such; everything else as text."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    value = _parsed(text)
     return text if isinstance(value, list | dict) else value
 
 
+def _parsed(text: str) -> Any:
+    """JSON as what it says, everything else as text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
 def parameters(values: Iterable[str] | None, option: str) -> dict[str, Any]:
-    """`["beta=0.1", ...]` as a dict of numbers, booleans and texts."""
-    return {name: _value(text) for name, text in assignments(values, option).items()}
+    """`["beta=0.1", 'anchor={"a": 1000}', ...]` as a dict: JSON as what it says, everything else as text."""
+    return {name: _parsed(text) for name, text in assignments(values, option).items()}
 
 
 def print_json(value: Any) -> None:

@@ -72,6 +72,13 @@ def rank(
         str | None,
         typer.Option("--compare", help="Two items, with a comma: their difference, and how many votes tell."),
     ] = None,
+    length_controlled: Annotated[
+        str | None,
+        typer.Option(
+            "--length-controlled",
+            help="Win rates against this baseline at equal length, as in AlpacaEval, in place of a board.",
+        ),
+    ] = None,
     annotators: Annotated[
         bool, typer.Option("--annotators", help="Report on each annotator: agreement, bias, influence.")
     ] = False,
@@ -112,6 +119,11 @@ def rank(
         data: Any = count_file(file, format, **counting, **read_options(column, label, constant, read))
     else:
         data = read_input(file, format, column, label, constant, read)
+    if length_controlled:
+        if by or features or compare or annotators or stream or plot or options:
+            raise ConfigError("--length-controlled is a table of its own: it goes with --json and --csv only")
+        _show_length_controlled(data, length_controlled, file, json, csv)
+        return
     if features:
         from palate.data.features import battle_features
 
@@ -220,6 +232,20 @@ def _show_boards(boards: Boards, file: str, json: bool, csv: str | None, plot: s
         print_table("Kendall's tau between slices", boards.correlation().to_dicts())
     for name, why in boards.skipped.items():
         typer.echo(f"- {name}: skipped, {why}")
+
+
+def _show_length_controlled(data: Any, baseline: str, file: str, json: bool, csv: str | None) -> None:
+    from palate.evaluate import length_controlled_board
+
+    table = length_controlled_board(data, baseline)
+    if csv:
+        with atomic_write(csv) as out:
+            out.write(table.write_csv())
+    if json:
+        print_json({"baseline": baseline, "items": table.to_dicts()})
+    else:
+        shown = table.select("item", "win_rate", "standard_error", "length_controlled", "n", "mean_length")
+        print_table(f"{file}: win rates against {baseline}, in percent", shown.to_dicts())
 
 
 def _compared(board: Leaderboard, pair: str) -> dict[str, Any]:

@@ -190,6 +190,9 @@ def _about_the_method(found: Mapping[str, Any]) -> list[str]:
     schedule = found.get("schedule", {})
     if schedule and not schedule["complete"]:
         said.append(schedule["note"])
+    if found.get("constant_features"):
+        same = listed(found["constant_features"], 5)
+        said.append(f"The same in all battles, and left out: {same}.")
     if found.get("note"):
         said.append(found["note"])
     if found.get("no_intervals"):
