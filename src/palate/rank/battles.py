@@ -161,7 +161,7 @@ def battles(data: PreferenceData | Battles, both_bad: Literal["tie", "drop"] = "
     codes, items = encode(data)
     found = _found(data, codes, items, both_bad)
     if len(found) == 0:
-        raise _nothing_compared(data, data.offsets())
+        raise nothing_compared(data, data.offsets())
     return found
 
 
@@ -326,7 +326,8 @@ def _refuse_twice(data: PreferenceData, first: Codes, second: Codes, judgment: I
         )  # fmt: skip
 
 
-def _nothing_compared(data: PreferenceData, offsets: Ints) -> DataError:
+def nothing_compared(data: PreferenceData, offsets: Ints) -> DataError:
+    """Why judgments compare nothing."""
     judged = np.add.reduceat(~np.isnan(data.scores), offsets[:-1])
     if (judged < 2).all():
         return DataError(

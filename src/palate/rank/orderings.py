@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from palate.data.table import PreferenceData
 from palate.errors import ConfigError, DataError
-from palate.rank.battles import SECOND_WINS, TIE, encode
+from palate.rank.battles import SECOND_WINS, TIE, encode, nothing_compared
 from palate.rank.counts import Clustered, Comparisons
 
 Floats = npt.NDArray[np.float64]
@@ -236,10 +236,7 @@ def orderings(
     parts = _parts(data, codes.astype(np.int64), _apart(data, both_bad))
     used = sum(len(part.rows) for part in parts)
     if used == 0:
-        raise DataError(
-            "no judgment compares two items", file=data.source,
-            remedy="give judgments of two or more items with scores and positive weights",
-        )  # fmt: skip
+        raise nothing_compared(data, data.offsets())
     weight = data.weights if data.has("weight") else None
     if weights == "count" and weight is not None:
         _refuse_fractions(data, weight)
