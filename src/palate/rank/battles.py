@@ -30,7 +30,7 @@ Codes = npt.NDArray[np.integer[Any]]
 FIRST_WINS, SECOND_WINS, TIE = 0, 1, 2
 """Outcomes of a battle, and columns of `Comparisons.weight` and `Comparisons.square`."""
 
-WEIGHTS = (1e-15, 1e15)
+WEIGHTS = (1e-60, 1e15)
 """Weights other than 0 lie within these: beyond, sums of them and of their squares lose what is small."""
 
 
