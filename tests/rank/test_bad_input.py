@@ -522,3 +522,18 @@ def test_a_hundred_thousand_items_get_a_board_in_bounded_memory():
     with pytest.raises(ConfigError) as caught:
         board.compare("item 3", "item x")
     assert len(str(caught.value)) < 2000
+
+
+# -- pictures --
+
+
+@pytest.mark.filterwarnings("ignore::palate.errors.PalateWarning")
+def test_hostile_names_are_shown_letter_by_letter_in_pictures(given):
+    data = given("hostile names")
+    board, boards = palate.rank(data), palate.rank.rank_by(data, "aspect", min_judgments=10)
+    figures = (board.plot(), board.plot_win_matrix(), boards.plot(), boards.plot_ranks())
+    for figure in figures:
+        text = figure.to_json()
+        assert "<b" not in json.loads(json.dumps(text)).replace("\\u003cbr", "").replace("<br>", "")
+        assert "&lt;b onclick" in text.replace("\\u0026", "&")
+        assert "(no name)" in text

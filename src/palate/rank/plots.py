@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,13 +32,13 @@ def intervals(board: Leaderboard, top: int | None = 50) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
             x=rating,
-            y=rows["item"].to_list(),
+            y=[shown(item) for item in rows["item"]],
             error_x=bars,
             mode="markers",
             customdata=np.stack(
                 [rows[c].cast(str).fill_null("-") for c in ("rank_best", "rank_worst", "n")], axis=1
             ),
-            hovertemplate="%{y}: %{x:.0f}<br>rank %{customdata[0]} to %{customdata[1]}, "
+            hovertemplate="%{y}: %{x:.5~g}<br>rank %{customdata[0]} to %{customdata[1]}, "
             "%{customdata[2]} comparisons<extra></extra>",
         )
     )
@@ -45,7 +46,8 @@ def intervals(board: Leaderboard, top: int | None = 50) -> go.Figure:
         title=f"Ratings with {board.level:.0%} intervals",
         xaxis_title=board.scale.unit,
         yaxis={"autorange": "reversed", "type": "category", "automargin": True, "dtick": 1},
-        height=140 + 22 * len(rows),
+        height=150 + 22 * len(rows),
+        margin={"t": 60, "b": 60},
         template="plotly_white",
     )
     return figure
@@ -68,7 +70,7 @@ def win_matrix(
         raise ConfigError(f"which is {which!r}; use 'observed' or 'predicted'")
     matrix = board.win_matrix(board.table["item"].head(top).to_list())
     shares = matrix.observed if which == "observed" else matrix.predicted
-    names = matrix.items
+    names = [shown(item) for item in matrix.items]
     figure = go.Figure(
         go.Heatmap(
             z=shares,
@@ -84,9 +86,11 @@ def win_matrix(
     )
     figure.update_layout(
         title=f"Share of wins of the row against the column ({which})",
-        xaxis={"type": "category", "side": "top", "automargin": True},
-        yaxis={"type": "category", "autorange": "reversed", "automargin": True},
-        height=220 + 20 * len(names),
+        # Long names above would run into the title.
+        xaxis={"type": "category", "side": "bottom", "automargin": True, "dtick": 1},
+        yaxis={"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1},
+        height=260 + 20 * len(names),
+        margin={"t": 60, "b": 60},
         template="plotly_white",
     )
     return figure
@@ -100,24 +104,27 @@ def bump(table: pl.DataFrame, top: int = 15) -> go.Figure:
             and `rating`, as `Boards.table` and `DynamicBradleyTerry.table_over_time` give it.
         top: items shown: those with the best mean rank.
     """
+    import polars as pl
+
     slices, rows = _slices(table)
     figure = go.Figure()
-    for item in _best(rows, top):
+    best = _best(rows, top)
+    lowest = int(rows.filter(pl.col("item").is_in(best))["rank"].max() or 1)  # type: ignore[arg-type]
+    for item in best:
         own = rows.filter(item=item)
         figure.add_scatter(
             x=own["slice"].to_list(),
             y=own["rank"].to_list(),
-            name=item,
+            name=shown(item),
             mode="lines+markers",
-            line={"shape": "spline", "smoothing": 0.6},
             customdata=own["rating"].to_list(),
-            hovertemplate=f"{item}<br>%{{x}}: rank %{{y}}, %{{customdata:.0f}}<extra></extra>",
+            hovertemplate="%{fullData.name}<br>%{x}: rank %{y}, %{customdata:.5~g}<extra></extra>",
         )
     figure.update_layout(
         title="Ranks from slice to slice",
         xaxis={"type": "category", "categoryorder": "array", "categoryarray": slices},
-        yaxis={"autorange": "reversed", "title": "rank", "dtick": 1 if top <= 20 else None},
-        height=200 + 24 * min(top, rows["item"].n_unique()),
+        yaxis={"autorange": "reversed", "title": "rank", "dtick": 1 if lowest <= 25 else None},
+        height=200 + 24 * len(best),
         template="plotly_white",
     )
     return figure
@@ -139,8 +146,8 @@ def radar(table: pl.DataFrame, top: int = 8) -> go.Figure:
         above = dict(rows.filter(item=item).select("slice", "above").iter_rows())
         figure.add_scatterpolar(
             r=[above.get(name) for name in [*slices, slices[0]]],
-            theta=[*slices, slices[0]],
-            name=item,
+            theta=[shown(name) for name in [*slices, slices[0]]],
+            name=shown(item),
             connectgaps=False,
         )
     figure.update_layout(
@@ -150,6 +157,11 @@ def radar(table: pl.DataFrame, top: int = 8) -> go.Figure:
         template="plotly_white",
     )
     return figure
+
+
+def shown(name: str) -> str:
+    """A name as Plotly shows it letter by letter; it takes tags such as <b> and <a> for markup."""
+    return escape(" ".join(name.split()), quote=False) or "(no name)"
 
 
 def _slices(table: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
