@@ -100,10 +100,10 @@ def test_derivatives_are_those_of_the_log_probabilities(link):
 def test_sums_over_outcomes_are_those_of_the_derivatives(link):
     rng = np.random.default_rng(0)
     weight, d = rng.integers(0, 4, (6, 3)).astype(float), rng.normal(0, 2, 6)
-    found, each = link.sums(weight, d, 0.4), link.derivatives(d, 0.4)
+    found, each = link.at(link.prepare(weight), d, 0.4), link.derivatives(d, 0.4)
     np.testing.assert_allclose(found.slope, (weight * each.slope).sum(axis=1), atol=1e-12)
     np.testing.assert_allclose(found.curvature, (weight * each.curvature).sum(axis=1), atol=1e-12)
-    assert link.loss(weight, d, 0.4) == pytest.approx(-(weight * link.log_probabilities(d, 0.4)).sum())
+    assert found.loss == pytest.approx(-(weight * link.log_probabilities(d, 0.4)).sum())
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.method)

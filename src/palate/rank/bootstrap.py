@@ -72,7 +72,7 @@ def bootstrap(
     theta, tie = np.empty((replicates, counted.n_items)), np.full(replicates, fitted.tie)
     done = np.zeros(replicates, dtype=bool)
     gap = fitted.theta[counted.first] - fitted.theta[counted.second]
-    system = Bordered(counted, link.sums(counted.weight, gap, fitted.tie), l2)
+    system = Bordered(counted, link.at(link.prepare(counted.weight), gap, fitted.tie), l2)
     inverse = system.inverse()[0]
 
     def run(begin: int) -> int:
@@ -200,7 +200,7 @@ def _refit(
         gap = theta[:, counted.first] - theta[:, counted.second]
         slope, tie_slope = np.empty((n, pairs)), np.zeros(n)
         for b in range(n):
-            sums = link.sums(weight[b], gap[b], float(tie[b]))
+            sums = link.at(link.prepare(weight[b]), gap[b], float(tie[b]))
             slope[b] = sums.slope
             tie_slope[b] = 0.0 if sums.tie_slope is None else sums.tie_slope.sum()
         ascent = incidence @ slope.T - l2 * theta.T

@@ -82,6 +82,11 @@ class Comparisons:
         return int(self.count.sum())
 
     @cached_property
+    def cell(self) -> Ints:
+        """Of each pair, first * M + second: its place in a flat matrix of all items, shape (P,)."""
+        return self.first * self.n_items + self.second
+
+    @cached_property
     def total(self) -> Floats:
         """Weight of all comparisons of each pair, shape (P,)."""
         # Several times faster than sum(axis=1) over so short an axis.
@@ -137,7 +142,7 @@ class Comparisons:
     def pair_of(self, a: Ints, b: Ints) -> Ints:
         """The position among the P pairs of each pair of item codes, in either order, which has met."""
         key = np.minimum(a, b) * self.n_items + np.maximum(a, b)
-        return np.asarray(np.searchsorted(self.first * self.n_items + self.second, key))
+        return np.asarray(np.searchsorted(self.cell, key))
 
 
 def count(

@@ -65,9 +65,12 @@ class Information:
         # The null direction gets a curvature of its own; on right sides that sum to zero it does not show.
         self._shift = float(self.diagonal.mean())
         if self.size <= DENSE_ITEMS:
-            dense = laplacian(comparisons, curvature)
-            dense += self._shift / self.size
-            dense.flat[:: self.size + 1] += l2
+            # The lower triangle is all that is read; in Fortran's order its cells come as the pairs do.
+            level = self._shift / self.size
+            dense = np.full((self.size, self.size), level, order="F")
+            cells = dense.ravel(order="K")
+            cells[comparisons.cell] = level - curvature
+            cells[:: self.size + 1] = level + self.diagonal
             try:
                 self._factor = cho_factor(dense, lower=True, overwrite_a=True, check_finite=False)
             except LinAlgError:
@@ -132,11 +135,12 @@ class Information:
 def laplacian(comparisons: Comparisons, weight: Floats) -> Floats:
     """The dense matrix sum_p weight_p x_p x_p', shape (M, M)."""
     size = comparisons.n_items
-    dense = np.zeros((size, size))
-    dense[comparisons.first, comparisons.second] = -weight
-    dense[comparisons.second, comparisons.first] = -weight
-    dense.flat[:: size + 1] = comparisons.per_item(weight)
-    return dense
+    dense = np.zeros(size * size)
+    dense[comparisons.cell] = -weight
+    upper = dense.reshape(size, size)
+    whole = upper + upper.T
+    whole.flat[:: size + 1] = -whole.sum(axis=1)
+    return np.asarray(whole)
 
 
 def score_matrix(clustered: Clustered, residual: Floats, size: int) -> csr_array:

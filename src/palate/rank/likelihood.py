@@ -73,18 +73,22 @@ def maximise(
         start: strengths and tie parameter to begin at, such as those of an earlier fit.
     """
     scale = float(counted.per_item(counted.total).max() + l2)
+    weight = link.prepare(counted.weight)
+
+    def at(theta: Floats, tie: float) -> tuple[float, Sums]:
+        sums = link.at(weight, theta[counted.first] - theta[counted.second], tie)
+        return sums.loss + 0.5 * l2 * float(theta @ theta), sums
+
     theta = np.zeros(counted.n_items) if start is None else start[0]
     tie = (link.tie_start or 0.0) if start is None else start[1]
-    loss = _loss(counted, link, theta, tie, l2)
+    loss, sums = at(theta, tie)
     moved, steps = True, 0
     while True:
-        sums = link.sums(counted.weight, theta[counted.first] - theta[counted.second], tie)
         ascent = counted.per_item(sums.slope, -sums.slope) - l2 * theta
         tie_ascent = 0.0 if sums.tie_slope is None else float(sums.tie_slope.sum())
         gradient = max(float(np.abs(ascent).max()), abs(tie_ascent)) / scale
         if gradient <= TOLERANCE or not moved or steps == MAX_ITERATIONS:
-            likelihood = -_loss(counted, link, theta, tie, 0.0)
-            return Maximum(theta - theta.mean(), tie, likelihood, steps, gradient)
+            return Maximum(theta - theta.mean(), tie, -sums.loss, steps, gradient)
         steps += 1
         system = Bordered(counted, sums, l2)
         step, tie_step = system.solve(ascent, tie_ascent, max(1e-12, min(0.1, gradient)))
@@ -93,16 +97,11 @@ def maximise(
         while size > 1e-6 and not moved:
             trial, tie_trial = theta + size * step, tie + size * float(tie_step)
             if link.allows(tie_trial):
-                reached = _loss(counted, link, trial, tie_trial, l2)
+                reached, there = at(trial, tie_trial)
                 # Rounding may not stop a step that is right at the minimum.
                 if reached <= loss - 1e-4 * size * slope + rounding:
-                    theta, tie, loss, moved = trial, tie_trial, reached, True
+                    theta, tie, loss, sums, moved = trial, tie_trial, reached, there, True
             size /= 2
-
-
-def _loss(counted: Comparisons, link: Link, theta: Floats, tie: float, l2: float) -> float:
-    gap = theta[counted.first] - theta[counted.second]
-    return link.loss(counted.weight, gap, tie) + 0.5 * l2 * float(theta @ theta)
 
 
 class Bordered:
@@ -143,7 +142,7 @@ def spread(
     covariance, from conjugate-gradient solves.
     """
     gap = fitted.theta[counted.first] - fitted.theta[counted.second]
-    sums = link.sums(counted.weight, gap, fitted.tie)
+    sums = link.at(link.prepare(counted.weight), gap, fitted.tie)
     system = Bordered(counted, sums, l2)
     middle, clusters = _middle_of_pairs(counted, link, gap, fitted.tie, sums, sandwich), None
     if sandwich and counted.clustered is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +43,9 @@ class Derivatives:
 
 @dataclass(frozen=True)
 class Sums:
-    """Weighted sums over the outcomes of each pair, shape (P,): those of `Derivatives`, and the loss."""
+    """The negative log-likelihood, and `Derivatives` summed over the outcomes of each pair, shape (P,)."""
 
+    loss: float
     slope: Floats
     curvature: Floats
     tie_slope: Floats | None = None
@@ -73,17 +75,20 @@ class Link(ABC):
         """Whether the tie parameter is inside its range."""
         return True
 
-    def loss(self, weight: Floats, d: Floats, t: float) -> float:
-        """Negative log-likelihood of outcomes with weights (P, 3)."""
-        return -float(np.sum(np.where(weight > 0, weight * self.log_probabilities(d, t), 0.0)))
+    def prepare(self, weight: Floats) -> Any:
+        """What `at` needs of the weights of outcomes, shape (P, 3), computed once for many points."""
+        return weight
 
-    def sums(self, weight: Floats, d: Floats, t: float) -> Sums:
-        """Derivatives summed over outcomes with weights (P, 3)."""
+    def at(self, prepared: Any, d: Floats, t: float) -> Sums:
+        """Loss and derivatives at one point, summed over the outcomes of each pair."""
+        weight = prepared
+        loss = -float(np.sum(np.where(weight > 0, weight * self.log_probabilities(d, t), 0.0)))
         found = self.derivatives(d, t)
         slope, curvature = _over(weight, found.slope), _over(weight, found.curvature)
         if self.tie_start is None:
-            return Sums(slope, curvature)
+            return Sums(loss, slope, curvature)
         return Sums(
+            loss,
             slope,
             curvature,
             _over(weight, found.tie_slope),
@@ -140,15 +145,17 @@ class Logistic(HalfTies):
         none = np.broadcast_to(0.0, (len(d), 3))
         return Derivatives(np.stack([1.0 - p, -p, 0.5 - p], axis=1), _thrice(p * (1.0 - p)), none, none, none)
 
-    # Half ties make the sums functions of the share won alone, which saves two thirds of the work.
-    def loss(self, weight: Floats, d: Floats, t: float) -> float:
-        total, wins = weight @ _ALL, weight @ _WON
-        return float(np.sum(total * np.logaddexp(0.0, d) - wins * d))
+    # Half ties make the sums functions of the share won alone, which saves most of the work.
+    def prepare(self, weight: Floats) -> tuple[Floats, Floats]:
+        return weight @ _ALL, weight @ _WON
 
-    def sums(self, weight: Floats, d: Floats, t: float) -> Sums:
-        total, wins = weight @ _ALL, weight @ _WON
-        p = expit(d)
-        return Sums(wins - total * p, total * p * (1.0 - p))
+    def at(self, prepared: tuple[Floats, Floats], d: Floats, t: float) -> Sums:
+        total, wins = prepared
+        small = np.exp(-np.abs(d))
+        above = 1.0 / (1.0 + small)
+        p = np.where(d >= 0, above, small * above)
+        loss = float(total @ (np.maximum(d, 0.0) - np.log(above)) - wins @ d)
+        return Sums(loss, wins - total * p, total * small * above * above)
 
 
 class Probit(HalfTies):

@@ -7,13 +7,12 @@ battles, only sums over pairs: for A (P,), for C (P, F), for B (F, F).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from palate.rank.columns import each
 from palate.rank.counts import Comparisons
 from palate.rank.information import Information
 
@@ -22,9 +21,6 @@ Codes = npt.NDArray[np.int64]
 
 BLOCK = 1 << 14
 """Battles that are worked on at a time, so that what is computed of them stays in the processor's cache."""
-
-SHARES = 4
-"""Parts of the blocks that threads share; their sums are added in one order, so that results do not vary."""
 
 TOLERANCE = 1e-6
 """The fit ends with a step that moves no log-odds by more; the next one would move them by its square."""
@@ -116,11 +112,6 @@ class Rows:
         for start in range(0, len(self), size):
             yield slice(start, start + size)
 
-    def shares(self) -> list[list[slice]]:
-        """The blocks in as many lists as threads may share them; so many on every machine."""
-        blocks = list(self.blocks())
-        return [blocks[k::SHARES] for k in range(min(SHARES, len(blocks)))]
-
     def log_odds(self, gap: Floats, beta: Floats, part: slice = slice(None)) -> Floats:
         """d for gaps of strengths of the pairs, shape (P,)."""
         found: Floats = gap[self.pair[part]]
@@ -131,31 +122,26 @@ class Rows:
     def slopes(self, theta: Floats, beta: Floats) -> Slopes:
         """Loss (without ridges), its negative gradient summed by pair and feature, and its Hessian."""
         gap = self.gap(theta)
-
-        def some(parts: list[slice]) -> tuple[float, Floats, Floats, _Sum]:
-            total, count = 0.0, len(gap)
-            by_pair, by_feature = np.zeros(count), np.zeros(len(beta))
-            gram = _Sum(self)
-            for part in parts:
-                d = self.log_odds(gap, beta, part)
-                small = np.exp(-np.abs(d))
-                above = 1.0 / (1.0 + small)
-                residual = self.won[part] - np.where(d >= 0, above, small * above)
-                curvature = small * above * above
-                loss = np.maximum(d, 0.0) - np.log(above) - self.won[part] * d
-                if self.weight is not None:
-                    weight = self.weight[part]
-                    residual *= weight
-                    curvature *= weight
-                    loss *= weight
-                total += float(loss.sum())
-                by_pair += np.bincount(self.pair[part], residual, minlength=count)
-                by_feature += self.features[:, part] @ residual
-                gram.add(part, curvature)
-            return total, by_pair, by_feature, gram
-
-        totals, pairs, features, grams = zip(*each(some, self.shares()), strict=True)
-        return Slopes(sum(totals), sum(pairs), sum(features), _Sum.joined(grams).result())
+        total, count = 0.0, len(gap)
+        by_pair, by_feature = np.zeros(count), np.zeros(len(beta))
+        gram = _Sum(self)
+        for part in self.blocks():
+            d = self.log_odds(gap, beta, part)
+            small = np.exp(-np.abs(d))
+            above = 1.0 / (1.0 + small)
+            residual = self.won[part] - np.where(d >= 0, above, small * above)
+            curvature = small * above * above
+            loss = np.maximum(d, 0.0) - np.log(above) - self.won[part] * d
+            if self.weight is not None:
+                weight = self.weight[part]
+                residual *= weight
+                curvature *= weight
+                loss *= weight
+            total += float(loss.sum())
+            by_pair += np.bincount(self.pair[part], residual, minlength=count)
+            by_feature += self.features[:, part] @ residual
+            gram.add(part, curvature)
+        return Slopes(total, by_pair, by_feature, gram.result())
 
     def probabilities(self, theta: Floats, beta: Floats) -> Floats:
         """Probability that the pair's first item wins, shape (N,)."""
@@ -165,14 +151,10 @@ class Rows:
 
     def gram(self, values: Floats) -> Gram:
         """sum_r v_r z_r z_r' for values of the battles, shape (N,)."""
-
-        def some(parts: list[slice]) -> _Sum:
-            gram = _Sum(self)
-            for part in parts:
-                gram.add(part, values[part])
-            return gram
-
-        return _Sum.joined(each(some, self.shares())).result()
+        gram = _Sum(self)
+        for part in self.blocks():
+            gram.add(part, values[part])
+        return gram.result()
 
     def gap(self, theta: Floats) -> Floats:
         """Difference of the strengths of each pair, shape (P,)."""
@@ -202,16 +184,6 @@ class _Sum:
         for mixed, column in zip(self.mixed, weighted, strict=True):
             mixed += np.bincount(pair, column, minlength=len(mixed))
         self.features += weighted @ features.T
-
-    @staticmethod
-    def joined(parts: Sequence[_Sum]) -> _Sum:
-        """The sum of all, in the first."""
-        first = parts[0]
-        for other in parts[1:]:
-            first.pair += other.pair
-            first.mixed += other.mixed
-            first.features += other.features
-        return first
 
     def result(self) -> Gram:
         pairs = self.rows.pairs
