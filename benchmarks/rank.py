@@ -41,6 +41,7 @@ import palate
 from palate.data import PreferenceData
 from palate.rank import count, methods
 from palate.rank.battles import Battles
+from palate.rank.orderings import Orderings
 
 RESULT = Path(__file__).parent / "results" / "rank.json"
 PACKAGES = ("palate", "evalica", "arena-rank", "choix", "crowd-kit", "numpy", "scipy", "pyarrow", "numba")
@@ -322,14 +323,30 @@ def plackett_luce(repeats: int) -> list[dict[str, Any]]:
         found = choix.ilsr_rankings(items, [tuple(each) for each in codes.tolist()], tol=tolerance)
         return dict(zip(encoded.dictionary.to_pylist(), found.tolist(), strict=True))
 
-    took = timed({"palate": lambda: ours().table, "choix": theirs}, repeats)
+    def ours_encoded() -> Any:
+        encoded = flat.dictionary_encode()
+        codes = encoded.indices.to_numpy().reshape(-1, length)
+        rankings = Orderings.from_codes(codes, encoded.dictionary.to_pylist())
+        return palate.rank.PlackettLuce().fit(rankings).leaderboard()
+
+    took = timed(
+        {"palate": lambda: ours().table, "encoded": lambda: ours_encoded().table, "choix": theirs}, repeats
+    )
     floor = timed({"floor": flat.dictionary_encode}, 3)["floor"]
+    without = row(
+        f"{n:,} rankings of {length}, {items} items", "plackett_luce", took["encoded"],
+        peer="choix ilsr_rankings", peer_seconds=took["choix"],
+        difference=largest_difference(ours_encoded().strengths, theirs()), note="without a judgment record",
+    )  # fmt: skip
     found = row(
         f"{n:,} rankings of {length}, {items} items", "plackett_luce", took["palate"],
         peer="choix ilsr_rankings", peer_seconds=took["choix"], target_ratio=50,
         difference=largest_difference(ours().strengths, theirs()), note="making and checking the record too",
     )  # fmt: skip
-    return [found | {"floor_seconds": floor, "floor_ratio": took["palate"] / floor, "bytes": flat.nbytes}]
+    return [
+        entry | {"floor_seconds": floor, "floor_ratio": seconds / floor, "bytes": flat.nbytes}
+        for entry, seconds in ((found, took["palate"]), (without, took["encoded"]))
+    ]
 
 
 def contextual_bt(repeats: int) -> list[dict[str, Any]]:
