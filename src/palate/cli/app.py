@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(args=given, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        print("palate: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("palate: interrupted; work in a run folder goes on where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output went away (`palate ... | head`); that is its right.

@@ -182,8 +182,8 @@ class PairRanker(Incremental):
         return counted
 
     def _without_ties(self) -> Link:
-        """The model that is left where no comparison is a tie; for models with a tie parameter."""
-        raise NotImplementedError
+        """The model that is left where no comparison is a tie; another one for models of ties."""
+        return self._model()
 
     def link(self, difference: Any) -> Any:
         """Expected share of wins, a tie being half, for a difference of strengths."""
