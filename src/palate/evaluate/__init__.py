@@ -31,6 +31,7 @@ from palate.evaluate.policy import (
     policy_ranking_accuracy,
     training_curves,
 )
+from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, ties_score
 from palate.report import Report
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "accuracy",
     "accuracy_by",
     "answer_win_rate",
+    "best_of_credit",
     "brier",
     "evaluate",
     "evaluate_policy",
@@ -57,8 +59,10 @@ __all__ = [
     "policy_ranking_accuracy",
     "ranking_accuracy",
     "reliability",
+    "reward_bench",
     "share_with_interval",
     "spearman",
+    "ties_score",
     "training_curves",
     "wilson",
     "win_rate",
