@@ -245,40 +245,18 @@ def test_what_cannot_be_fitted_is_said_once_and_clearly():
             CrowdBT(**options).fit(data)
 
 
-def test_the_crowd_board_of_language_models_agrees_with_the_plain_one(shared_data):
-    frame = pl.read_csv(shared_data / "llmfao" / "crowd-comparisons.csv.gz")
-    data = PreferenceData.from_columns(
-        {
-            "items": frame.select(pl.concat_list("left", "right").alias("items"))["items"].to_arrow(),
-            "scores": np.stack([frame["winner"] != "right", frame["winner"] != "left"], 1)
-            .astype(float)
-            .tolist(),
-            "annotator": frame["worker"].cast(pl.String).to_arrow(),
-        }
-    )
-    board, plain = palate.rank(data, method="crowd_bt"), palate.rank(data)
+def test_the_crowd_board_of_language_models_agrees_with_the_plain_one(model_votes):
+    board, plain = palate.rank(model_votes, method="crowd_bt"), palate.rank(model_votes)
     assert board.table["item"][0] == "GPT 4"
     assert board.annotators.height == 124
     found = spearmanr([board.strengths[i] for i in plain.items], [plain.strengths[i] for i in plain.items])
     assert found.statistic > 0.9
 
 
-def test_reliability_goes_with_the_published_competence(shared_data):
-    folder = shared_data / "ukp-convarg"
-    frame = pl.read_parquet(folder / "judgments.parquet").join(
-        pl.read_parquet(folder / "pairs.parquet"), on="pair_id"
-    )
-    choice = frame["choice"].to_numpy()
-    data = PreferenceData.from_columns(
-        {
-            "items": frame.select(pl.concat_list("argument_1", "argument_2").alias("i"))["i"].to_arrow(),
-            "scores": np.stack([choice != "a2", choice != "a1"], axis=1).astype(float).tolist(),
-            "annotator": frame["annotator"].to_arrow(),
-        }
-    )
+def test_reliability_goes_with_the_published_competence(shared_data, argument_votes):
     with pytest.warns(PalateWarning, match="strengths of different groups cannot be compared"):
-        fitted = CrowdBT().fit(data)
-    published = pl.read_parquet(folder / "annotators.parquet")
+        fitted = CrowdBT().fit(argument_votes)
+    published = pl.read_parquet(shared_data / "ukp-convarg/annotators.parquet")
     both = fitted.annotators_.join(published, on="annotator")
     assert both.height == 3815
     assert both.select(pl.corr("reliability", "competence", method="spearman")).item() > 0.4

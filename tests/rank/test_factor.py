@@ -193,28 +193,19 @@ def test_what_cannot_be_fitted_is_said_once_and_clearly():
         FactorBT(l2=0).fit(data)
 
 
-def test_the_crowd_of_language_models_leans_left_a_little(shared_data):
-    frame = pl.read_csv(shared_data / "llmfao" / "crowd-comparisons.csv.gz")
-    data = PreferenceData.from_columns(
-        {
-            "items": frame.select(pl.concat_list("left", "right").alias("items"))["items"].to_arrow(),
-            "scores": np.stack([frame["winner"] != "right", frame["winner"] != "left"], 1)
-            .astype(float)
-            .tolist(),
-            "annotator": frame["worker"].cast(pl.String).to_arrow(),
-        }
-    )
-    board = palate.rank(data, method="factor_bt")
+def test_the_crowd_of_language_models_leans_left_a_little(shared_data, model_votes):
+    board = palate.rank(model_votes, method="factor_bt")
     assert board.table["item"][0] == "GPT 4"
     pull = np.average(board.annotators["pull_position"], weights=board.annotators["n"])
     assert pull > 0
     crowdkit = pytest.importorskip("crowdkit.aggregation")
+    frame = pl.read_csv(shared_data / "llmfao" / "crowd-comparisons.csv.gz")
     decided = frame.filter(pl.col("winner") != "tie")
     votes = decided.select(
         "worker", "left", "right", label=pl.when(pl.col("winner") == "left").then("left").otherwise("right")
     )
     peer = crowdkit.NoisyBradleyTerry(n_iter=10).fit(votes.to_pandas()).scores_
-    kept = palate.rank(data, method="factor_bt", ties="drop")
+    kept = palate.rank(model_votes, method="factor_bt", ties="drop")
     found = spearmanr([kept.strengths[i] for i in kept.items], peer[kept.items])
     assert found.statistic > 0.8
 

@@ -171,23 +171,10 @@ def test_the_next_pair_is_the_one_whose_error_falls_most():
     np.testing.assert_allclose(found["weight"], np.array(fall) / sum(fall))
 
 
-def test_few_workers_of_the_argument_corpus_are_outliers(shared_data):
-    folder = shared_data / "ukp-convarg"
-    frame = pl.read_parquet(folder / "judgments.parquet").join(
-        pl.read_parquet(folder / "pairs.parquet"), on="pair_id"
-    )
-    choice = frame["choice"].to_numpy()
-    data = PreferenceData.from_columns(
-        {
-            "items": frame.select(pl.concat_list("argument_1", "argument_2").alias("i"))["i"].to_arrow(),
-            "scores": np.stack([choice != "a2", choice != "a1"], axis=1).astype(float).tolist(),
-            "annotator": frame["annotator"].to_arrow(),
-            "time": frame["submitted"].to_arrow(),
-        }
-    )
-    left, report = clean(data)
+def test_few_workers_of_the_argument_corpus_are_outliers(shared_data, argument_votes):
+    left, report = clean(argument_votes)
     assert left.n_rows + report.height == 84445
-    dropped = pl.read_parquet(folder / "annotators.parquet").with_columns(
+    dropped = pl.read_parquet(shared_data / "ukp-convarg/annotators.parquet").with_columns(
         dropped=pl.col("annotator").is_in(report["annotator"].unique().to_list())
     )
     assert 0 < dropped["dropped"].mean() < 0.1

@@ -167,20 +167,10 @@ def test_what_cannot_be_reported_is_said_once_and_clearly():
         annotator_report(data, BradleyTerry().fit(other))
 
 
-def test_workers_of_the_argument_corpus_agree_as_far_as_they_are_competent(shared_data):
-    folder = shared_data / "ukp-convarg"
-    frame = pl.read_parquet(folder / "judgments.parquet").join(
-        pl.read_parquet(folder / "pairs.parquet"), on="pair_id"
+def test_workers_of_the_argument_corpus_agree_as_far_as_they_are_competent(shared_data, argument_votes):
+    report = annotator_report(argument_votes).join(
+        pl.read_parquet(shared_data / "ukp-convarg/annotators.parquet"), on="annotator"
     )
-    choice = frame["choice"].to_numpy()
-    data = PreferenceData.from_columns(
-        {
-            "items": frame.select(pl.concat_list("argument_1", "argument_2").alias("i"))["i"].to_arrow(),
-            "scores": np.stack([choice != "a2", choice != "a1"], axis=1).astype(float).tolist(),
-            "annotator": frame["annotator"].to_arrow(),
-        }
-    )
-    report = annotator_report(data).join(pl.read_parquet(folder / "annotators.parquet"), on="annotator")
     assert report.height == 3815
     assert report["n"].sum() == 84445
     many = report.filter(pl.col("n") >= 20)

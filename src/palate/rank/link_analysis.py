@@ -8,6 +8,7 @@ intervals.
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
@@ -94,8 +95,9 @@ class LinkAnalysis(Ranker):
         self._number("tolerance", 0, open=True)
         self._number("max_iterations", 1, whole=True)
 
+    @abstractmethod
     def _scores(self, counted: Comparisons, wins: csr_array) -> Floats:
-        raise NotImplementedError
+        """The scores of the items, shape (M,), from who beat whom."""
 
     def _iterate(self, step: Callable[[Floats], Floats], size: int) -> Floats:
         """Repeat a step, which keeps the sum of the scores at 1, from equal scores."""
