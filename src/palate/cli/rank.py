@@ -99,7 +99,6 @@ def rank(
 
     Example: `palate rank votes.csv --plot board.html`, or `palate rank votes.csv -m davidson --compare a,b`
     """
-    from palate.rank.boards import rank_by
     from palate.rank.registry import rank as rank_judgments
 
     if methods:
@@ -133,6 +132,8 @@ def rank(
     if by:
         if features or compare or annotators:
             raise ConfigError("--by goes with none of --features, --compare, --annotators")
+        from palate.rank.boards import rank_by
+
         _show_boards(rank_by(data, by, method, every=every, **options), file, json, csv, plot)
         return
     if every:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
 
 from palate.data.metadata import values
 from palate.data.table import PreferenceData
@@ -63,6 +62,7 @@ class Boards:
         items are in common.
         """
         import polars as pl
+        from scipy.stats import kendalltau
 
         names = list(self.boards)
         square = np.eye(len(names))

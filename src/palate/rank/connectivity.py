@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import NegativeCycleError, connected_components, johnson
 
-from palate.errors import DataError
+from palate.errors import DataError, PalateWarning
 from palate.rank.battles import FIRST_WINS, SECOND_WINS, TIE
 from palate.rank.counts import Comparisons
 
@@ -120,6 +121,18 @@ def refuse_separated_by_ties(comparisons: Comparisons) -> None:
             "fits better",
             file=comparisons.source,
             remedy="set l2 > 0, add comparisons, or count ties as half wins (method 'bradley_terry')",
+        )
+
+
+def warn_apart(comparisons: Comparisons, stacklevel: int) -> None:
+    """Warn, naming the groups, where some items never met: a ridge or prior alone puts them on one scale."""
+    groups, labels = met(comparisons)
+    if groups > 1:
+        warnings.warn(
+            f"{describe_groups(comparisons.items, groups, labels)}; "
+            "strengths of different groups cannot be compared",
+            PalateWarning,
+            stacklevel=stacklevel + 1,
         )
 
 

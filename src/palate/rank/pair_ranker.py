@@ -171,14 +171,7 @@ class PairRanker(Incremental):
             if link.tie_start is not None:
                 connectivity.refuse_separated_by_ties(counted)
             return counted
-        groups, labels = connectivity.met(counted)
-        if groups > 1:
-            warnings.warn(
-                f"{connectivity.describe_groups(counted.items, groups, labels)}; "
-                "strengths of different groups cannot be compared",
-                PalateWarning,
-                stacklevel=4,
-            )
+        connectivity.warn_apart(counted, stacklevel=4)
         return counted
 
     def _without_ties(self) -> Link:

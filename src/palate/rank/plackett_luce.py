@@ -101,7 +101,7 @@ class PlackettLuce(Ranker):
         if self.l2 == 0:
             connectivity.refuse_separated(counted)
         else:
-            self._warn_apart(counted)
+            connectivity.warn_apart(counted, stacklevel=3)
         with threads(rankings.n_items):
             model = Luce(rankings, self.ties)
             fitted = maximise(model, self.l2, _guess(counted))
@@ -154,16 +154,6 @@ class PlackettLuce(Ranker):
         if of_two(data):
             return Orderings.from_comparisons(count(data, self.both_bad, self.weights, codes)), None
         return orderings(data, self.both_bad, self.weights), codes
-
-    def _warn_apart(self, counted: Comparisons) -> None:
-        groups, labels = connectivity.met(counted)
-        if groups > 1:
-            warnings.warn(
-                f"{connectivity.describe_groups(counted.items, groups, labels)}; "
-                "strengths of different groups cannot be compared",
-                PalateWarning,
-                stacklevel=3,
-            )
 
 
 def as_orderings(

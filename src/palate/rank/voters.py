@@ -46,14 +46,7 @@ def learn(
     counted = count(rows)
     if ranker.ties == "drop":
         counted = counted.without_ties()
-    groups, labels = connectivity.met(counted)
-    if groups > 1:
-        warnings.warn(
-            f"{connectivity.describe_groups(counted.items, groups, labels)}; "
-            "strengths of different groups cannot be compared",
-            PalateWarning,
-            stacklevel=3,
-        )
+    connectivity.warn_apart(counted, stacklevel=3)
     theta, own, iterations, converged = model.fit(np.zeros(len(rows.items) + 1), start)
     mirrored = False
     if mirror and model.free.any():
@@ -87,7 +80,7 @@ def learn(
             stacklevel=3,
         )
     ranker.diagnostics_ = {
-        "components": groups,
+        "components": connectivity.met(counted)[0],
         "annotators": len(model.votes.annotators),
         "ties": counted.ties,
         "iterations": iterations,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy import stats
+from scipy.special import stdtrit
 
 import palate
 from palate.errors import ConfigError, unknown
@@ -92,7 +92,7 @@ def judge(check: Check, values: Sequence[Mapping[str, float]]) -> CheckResult:
     difference = method - baseline
     effect = float(difference.mean())
     n = len(difference)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * difference.std(ddof=1) / math.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * difference.std(ddof=1) / math.sqrt(n))
     lower, upper = effect - half, effect + half
     holds, firm = {
         "at_least": (
