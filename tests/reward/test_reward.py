@@ -28,8 +28,8 @@ def feature_pairs(n: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray,
 
 
 def weights(model: RewardModel) -> np.ndarray:
-    head = model.scorer_.head  # type: ignore[attr-defined]
-    return (head.layers.weight.detach()[0] / head.scale).numpy()
+    network = model.scorer_.network  # type: ignore[attr-defined]
+    return (network.last.weight.detach()[0] / network.scale).numpy()
 
 
 def test_without_penalty_it_is_logistic_regression_on_differences() -> None:
@@ -62,12 +62,12 @@ def test_a_hidden_layer_learns_what_a_line_cannot() -> None:
     data = PreferenceData.from_columns({"features": x.tolist(), "scores": scores.tolist()})
     train, test = data.take(range(1000)), data.take(range(1000, 1500))
 
-    def accuracy(head: Any) -> float:
-        made = RewardModel("features", head=head, l2=1e-4, hidden=16).fit(train).score_data(test).scores
+    def accuracy(*hidden: int) -> float:
+        made = RewardModel("features", l2=1e-4, hidden=hidden).fit(train).score_data(test).scores
         return float(((made[:, 0] > made[:, 1]) == (scores[1000:, 0] > scores[1000:, 1])).mean())
 
-    assert accuracy("scalar") < 0.6
-    assert accuracy("mlp") > 0.9
+    assert accuracy() < 0.6
+    assert accuracy(16) > 0.9
 
 
 def test_weights_count_as_repetitions() -> None:
@@ -110,9 +110,9 @@ def test_parameters_round_trip_as_in_scikit_learn() -> None:
 
 def test_saved_and_loaded_it_scores_the_same(tmp_path: Path) -> None:
     x, _, data = feature_pairs(100)
-    for head in ("scalar", "mlp"):
-        model = RewardModel("features", head=head).fit(data)  # type: ignore[arg-type]
-        again = RewardModel.load(model.save(tmp_path / head))
+    for hidden in ([], [8]):
+        model = RewardModel("features", hidden=hidden).fit(data)
+        again = RewardModel.load(model.save(tmp_path / str(len(hidden))))
         assert np.array_equal(again.score_features(x), model.score_features(x))
         assert again.get_params() == model.get_params()
         assert again.data_fingerprint_ == data.fingerprint()
@@ -124,15 +124,15 @@ def test_a_folder_that_is_no_sound_reward_model_is_refused(tmp_path: Path) -> No
         RewardModel.load(tmp_path)
     whole = (folder / "reward.json").read_text()
     (folder / "reward.json").write_text(json.dumps(json.loads(whole) | {"version": 99}))
-    with pytest.raises(ConfigError, match="of version 99; this Palate reads version 1"):
+    with pytest.raises(ConfigError, match="of version 99; this Palate reads version 2"):
         RewardModel.load(folder)
     (folder / "reward.json").write_text(whole[: len(whole) // 2])
     with pytest.raises(ConfigError, match="is damaged"):
         RewardModel.load(folder)
     (folder / "reward.json").write_text(whole)
-    tensors = folder / "head.safetensors"
+    tensors = folder / "weights.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:100])
-    with pytest.raises(ConfigError, match=r"head\.safetensors cannot be read"):
+    with pytest.raises(ConfigError, match=r"weights\.safetensors cannot be read"):
         RewardModel.load(folder)
 
 
@@ -165,7 +165,7 @@ def test_data_it_cannot_learn_from_is_one_clear_error(columns: dict[str, Any], m
     ("params", "message"),
     [
         ({"loss": "bradley_tery"}, "did you mean 'bradley_terry'"),
-        ({"head": "linear"}, "head must be one of"),
+        ({"head": "linear"}, "unknown head 'linear'; known"),
         ({"l2": -1.0}, "l2 must be 0 or more"),
         ({"mode": "finetune"}, "trains a transformer on texts"),
     ],
@@ -279,3 +279,52 @@ def test_a_tuned_minilm_learns_a_word_and_is_saved_as_a_peft_folder(minilm: Path
     assert (folder / "model" / "adapter_config.json").exists()
     again = RewardModel.load(folder).score_data(data.take(range(30, 40))).scores
     assert np.abs(again - scores).max() < 1e-5
+
+
+def test_judgments_of_an_aspect_train_its_output_and_overall_ones_the_weighted_sum() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(600, 1, 3))
+    truth = {"clear": np.array([1.0, 0.0, 0.5]), "kind": np.array([0.0, -2.0, 0.0])}
+    aspects = np.array(["clear", "kind"], dtype=object)[np.arange(600) % 2]
+    scores = [[float(row[0] @ truth[aspect])] for row, aspect in zip(x, aspects, strict=True)]
+    data = PreferenceData.from_columns(
+        {"features": x.tolist(), "scores": scores, "aspect": aspects.tolist(), "scale": ["interval"] * 600}
+    )
+    merit = {"clear": 0.7, "kind": 0.3}
+    model = RewardModel("features", "attributes", "mse", head_params={"merit": merit}, l2=0.0).fit(data)
+    assert model.head_.aspects == ("clear", "kind")
+    expected = x[:, 0] @ (0.7 * truth["clear"] + 0.3 * truth["kind"])
+    assert model.score_features(x[:, 0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_strengths_count_as_repetitions_under_the_scaled_loss() -> None:
+    """Scaled Bradley-Terry is a pair repeated as often as its strength says (HelpSteer2-Preference)."""
+    x, first, _ = feature_pairs(200)
+    scores = np.stack([first, ~first], axis=1).astype(float)
+    strength = np.arange(200) % 4
+    told = PreferenceData.from_columns(
+        {
+            "features": x.tolist(),
+            "scores": scores.tolist(),
+            "metadata": [json.dumps({"strength": int(s)}) for s in strength],
+        }
+    )
+    repeated = PreferenceData.from_columns(
+        {"features": x.repeat(strength, axis=0).tolist(), "scores": scores.repeat(strength, axis=0).tolist()}
+    )
+    scaled = RewardModel(
+        "features", l2=0.0, columns={"strength": "strength"}, loss_params={"label_weight": True}
+    ).fit(told)
+    plain = RewardModel("features", l2=0.0).fit(repeated)
+    assert scaled.n_groups_ == 150
+    assert weights(scaled) == pytest.approx(weights(plain), abs=2e-2 * np.abs(weights(plain)).max())
+
+
+def test_training_in_steps_comes_near_the_full_fit_and_goes_on_from_another_model() -> None:
+    _, _, data = feature_pairs(500)
+    full = RewardModel("features", l2=0.0).fit(data)
+    steps = {"steps": 300, "batch_size": 100, "learning_rate": 0.05, "logging_steps": 100}
+    stepped = RewardModel("features", training=steps).fit(data)
+    assert weights(stepped) == pytest.approx(weights(full), abs=0.15)
+    still = RewardModel("features", l2=1e6, pull="start").fit(data, init=full)
+    assert weights(still) == pytest.approx(weights(full), abs=1e-3)

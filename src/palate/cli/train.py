@@ -36,7 +36,9 @@ def reward(
     encoder: Annotated[
         str, typer.Option("--encoder", help="Sentence encoder, or 'features' for the data's feature vectors.")
     ] = "all-minilm-l6-v2",
-    head: Annotated[str, typer.Option("--head", help="scalar (linear) or mlp.")] = "scalar",
+    head: Annotated[
+        str, typer.Option("--head", help="What the outputs mean: scalar, attributes, ...")
+    ] = "scalar",
     loss: Annotated[str, typer.Option("--loss", help="A loss of `palate.losses`.")] = "bradley_terry",
     loss_set: Annotated[
         list[str] | None,

@@ -22,6 +22,7 @@ from palate.losses.pairwise import (
 from palate.losses.pointwise import BCO, KTO, Regression
 from palate.losses.ranklist import RankList, ranklist
 from palate.losses.registry import get, names
+from palate.losses.scored import Scored
 
 __all__ = [
     "BCO",
@@ -34,6 +35,7 @@ __all__ = [
     "Pairwise",
     "RankList",
     "Regression",
+    "Scored",
     "TiedPairwise",
     "apo_down",
     "apo_zero",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from palate.errors import ConfigError, DataError
+from palate.losses.scored import Scored
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -28,12 +30,14 @@ class Loss(nn.Module):
         anchored: whether the level of the scores counts. A loss that is not anchored is shift-invariant:
             adding a constant to all scores of a group changes nothing.
         min_items: how many judged items a group needs to count.
+        views: how many passes over the same responses it needs, each with its own dropout (1 or 2).
     """
 
     name: str = "loss"
     params: dict[str, Any]
     anchored: ClassVar[bool] = False
     min_items: ClassVar[int] = 2
+    views: ClassVar[int] = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +68,29 @@ class Loss(nn.Module):
             DataError: shapes differ, a judged item has a score that is not finite, or no group has
             `min_items`.
         """
+
+    def of(
+        self,
+        scored: Scored,
+        batch: Mapping[str, Tensor],
+        *,
+        step: int | None = None,
+        total_steps: int | None = None,
+    ) -> Tensor:
+        """The loss of what a model says of a batch; a loss that reads more than scores overrides it.
+
+        Args:
+            scored: scores, and margins, outputs or features where the model gives them.
+            batch: `targets` (batch, k), and as far as there `mask` (batch, k) and, of shape (batch,),
+                `weight`, `offset` and `soft` (a demanded gap, and the probability that the first is
+                preferred; groups of two), `aspect` and `source` (codes from 0, -1 for none).
+            step, total_steps: as in `forward`.
+        """
+        value: Tensor = self(
+            scored.scores, batch["targets"], mask=batch.get("mask"), weight=batch.get("weight"),
+            step=step, total_steps=total_steps,
+        )  # fmt: skip
+        return value
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.params.items())

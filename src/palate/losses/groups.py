@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from palate.errors import DataError, unknown
 from palate.losses.anchored import AnchoredLoss
 from palate.losses.base import Loss, check_groups, mean_of_lists, require
 from palate.losses.pairwise import MarginLoss
+from palate.losses.scored import Scored
 
 
 class Pairwise(Loss):
@@ -68,6 +69,7 @@ class Pairwise(Loss):
         weight: Tensor | None = None,
         step: int | None = None,
         total_steps: int | None = None,
+        margins: Tensor | None = None,
         pair_target: Tensor | None = None,
         pair_offset: Tensor | None = None,
         pair_scale: Tensor | None = None,
@@ -75,6 +77,8 @@ class Pairwise(Loss):
         """The loss of a batch; see `Loss.forward`.
 
         Args:
+            margins: shape (batch, k, k), entry (i, j) by how much i is preferred to j; takes the place of the
+                differences of `scores` (a model that compares).
             pair_target: P(i preferred to j), shape (batch,) for k = 2 (i the first, j the second) or (batch,
                 k, k); NaN drops a pair. It takes the place of the order of `targets`, which then only say
                 what is judged.
@@ -85,7 +89,10 @@ class Pairwise(Loss):
         k = scores.shape[1]
         i, j = torch.triu_indices(k, k, 1, device=scores.device)
         gap = batch.targets[:, i] - batch.targets[:, j]
-        margin = batch.scores[:, i] - batch.scores[:, j]
+        if margins is None:
+            margin = batch.scores[:, i] - batch.scores[:, j]
+        else:
+            margin = _of_pairs("margins", margins, k, i, j).to(batch.scores.dtype)
         strength = gap.abs().to(margin.dtype)
         valid = batch.judged[:, i] & batch.judged[:, j]
         offset: float | Tensor = 0.0
@@ -115,6 +122,21 @@ class Pairwise(Loss):
             weight=strength if self.label_weight else None, mask=valid, reduction="none", **self.extra(),
         )  # fmt: skip
         return mean_of_lists(values, valid, weight)
+
+    def of(
+        self,
+        scored: Scored,
+        batch: Mapping[str, Tensor],
+        *,
+        step: int | None = None,
+        total_steps: int | None = None,
+    ) -> Tensor:
+        """The loss of what a model says of a batch; see `Loss.of`."""
+        value: Tensor = self(
+            scored.scores, batch["targets"], mask=batch.get("mask"), weight=batch.get("weight"),
+            margins=scored.margins, pair_target=batch.get("soft"), pair_offset=batch.get("offset"),
+        )  # fmt: skip
+        return value
 
 
 class TiedPairwise(Pairwise):

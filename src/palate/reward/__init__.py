@@ -1,6 +1,5 @@
-"""Reward models: scores learnt from preferences."""
+"""Reward models: scores learnt from preferences, on frozen embeddings or features or with the model tuned."""
 
-from palate.reward.heads import ScoreHead
 from palate.reward.model import RewardModel
 
-__all__ = ["RewardModel", "ScoreHead"]
+__all__ = ["RewardModel"]

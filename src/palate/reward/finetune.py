@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,14 @@ from palate.models.lm import prepare_tokenizer
 from palate.models.loading import loading, locate
 from palate.models.tokens import encode_prompts, encode_responses
 from palate.reward import inputs
+from palate.reward.heads import Head
+from palate.reward.scorers import Scorer, training_config
 from palate.training import (
     Loss,
     PreferenceTrainer,
     Scored,
-    TrainingConfig,
+    ScoreFunction,
     TrainingGroups,
-    configure,
     seeded,
 )
 
@@ -55,9 +56,7 @@ class TextGroups:
         used = self.groups.position[index][mask]
         return {
             **pad_tokens(self.tokenizer, [self.tokens[i] for i in used], self.pad_to_multiple_of),
-            "targets": torch.from_numpy(self.groups.targets[index]),
-            "mask": torch.from_numpy(mask),
-            "weight": torch.from_numpy(self.groups.weight[index]),
+            **self.groups.tensors(index),
         }
 
 
@@ -69,29 +68,36 @@ def pad_tokens(tokenizer: Any, tokens: list[list[int]], multiple: int) -> dict[s
     return {name: padded[name] for name in ("input_ids", "attention_mask")}
 
 
-def score_batch(model: Any, batch: dict[str, Any]) -> Scored:
-    """Scores of shape (batch, k) from a sequence classifier with one label."""
-    values = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0].float()
-    mask = batch["mask"]
-    scores = values.new_zeros(mask.shape).masked_scatter(mask, values)
-    return Scored(scores, {}, int(batch["attention_mask"].sum()))
+def score_batch(head: Head) -> ScoreFunction:
+    """Reads the labels of a sequence classifier with `head`."""
+
+    def score(model: Any, batch: dict[str, Any]) -> Scored:
+        values = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        mask = batch["mask"]
+        outputs = values.new_zeros(*mask.shape, values.shape[1])
+        outputs = outputs.masked_scatter(mask[:, :, None], values)
+        return replace(head.read(outputs, batch), tokens=int(batch["attention_mask"].sum()))
+
+    return score
 
 
 class TunedScorer:
     """Trains and applies a transformer with a scalar head."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-        training = settings["training"]
-        if not isinstance(training, TrainingConfig):
-            training = configure(TrainingConfig, {"seed": settings["seed"], **(training or {})})
-        self.training = training
+    def __init__(self, settings: dict[str, Any], head: Head) -> None:
+        self.settings, self.head = settings, head
+        self.training = training_config(settings)
         self.model: Any = None
         self.tokenizer: Any = None
         self.window = WINDOW
 
     def fit(
-        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+        self,
+        data: PreferenceData,
+        groups: TrainingGroups,
+        loss: Loss,
+        run: Run | None,
+        init: Scorer | None,
     ) -> dict[str, Any]:
         self._build(self.settings["encoder"], self.training.lora)
         prompts, responses = inputs.texts_of(data)
@@ -99,7 +105,7 @@ class TunedScorer:
             self._tokenise(prompts, responses), groups, self.tokenizer, self.training.pad_to_multiple_of
         )
         trainer = PreferenceTrainer(
-            self.model, made, score_batch, loss, self.training, run=run, stage="reward"
+            self.model, made, score_batch(self.head), loss, self.training, run=run, stage="reward"
         )
         last = trainer.fit()
         self.model.eval()
@@ -110,7 +116,7 @@ class TunedScorer:
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         tokens = self._tokenise(prompts, responses)
-        scores = np.empty(len(tokens))
+        outputs = np.empty((len(tokens), self.head.width))
         order = np.argsort([-len(ids) for ids in tokens], kind="stable")
         device = next(self.model.parameters()).device
         with torch.inference_mode():
@@ -119,9 +125,9 @@ class TunedScorer:
                 batch = pad_tokens(
                     self.tokenizer, [tokens[i] for i in rows], self.training.pad_to_multiple_of
                 )
-                found = self.model(**{name: value.to(device) for name, value in batch.items()}).logits[:, 0]
-                scores[rows] = found.double().cpu().numpy()
-        return scores
+                found = self.model(**{name: value.to(device) for name, value in batch.items()}).logits
+                outputs[rows] = found.double().cpu().numpy()
+        return outputs
 
     def features(self, features: Floats) -> Floats:
         raise ConfigError("this reward model was fitted on texts and reads no features; use score")
@@ -152,7 +158,7 @@ class TunedScorer:
         with loading(source), seeded(self.training.seed):
             self.model = AutoModelForSequenceClassification.from_pretrained(
                 source.location,
-                num_labels=1,
+                num_labels=self.head.width,
                 dtype=getattr(torch, self.training.weights_dtype),
                 **source.arguments,
             )

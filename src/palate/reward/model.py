@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from palate import losses
 from palate.data import PreferenceData
 from palate.errors import ConfigError, PalateError
 from palate.judges.base import Judge, Scores
-from palate.reward import inputs
+from palate.reward import heads, inputs
 from palate.reward.scorers import FEATURES, Scorer, make_scorer
 from palate.training.groups import groups_for
 
@@ -33,26 +34,35 @@ class RewardModel(Judge):
     Args:
         encoder: what turns a text into numbers: a sentence encoder's name, folder or hub id (with
             ``mode="finetune"`` any transformer), or "features" to read the data's `features` column, no text.
-        head: "scalar" (linear) or "mlp" (one hidden layer), on inputs standardised over the training set.
+        head: what the outputs mean, a name of `palate.reward.heads`: "scalar" (one score), "attributes" (one
+            score per aspect and a merit vector), ...
         loss: name of a loss of `palate.losses`.
+        head_params: parameters of the head.
         loss_params: parameters of the loss. Tied pairs are left out unless the loss has a use for them.
-        mode: "frozen" keeps the encoder and fits the head on cached embeddings; "finetune" trains low-rank
-            adapters and the head through `palate.training`.
+        mode: "frozen" keeps the encoder and fits a network on cached embeddings, standardised over the
+            training set: over all data at once (L-BFGS), or in steps if `training` is given; "finetune"
+            trains low-rank adapters and a linear layer through `palate.training`.
         text: what a frozen encoder reads: "joint" (prompt and response as one text), "response", or "both"
             side by side.
-        l2: penalty ``l2 / 2 * |w|^2`` on the head's weights, beside the mean loss.
+        l2: penalty ``l2 / 2 * |w|^2`` on the network's weights, beside the mean loss, in a full-batch fit.
+        pull: what `l2` pulls the weights to: "zero", or "start" (those of `init`).
         groups: "pairs" learns from `data.pairs()`, every pair weighing the same; "lists" from whole
             judgments, every judgment weighing the same; "auto" takes pairs for pairwise losses and lists
             for the others.
         max_iter: most iterations of a frozen fit.
         tolerance: a frozen fit stops when no entry of the gradient exceeds this.
-        hidden: width of the hidden layer of "mlp".
-        training: settings of ``mode="finetune"``, see `palate.training.TrainingConfig`.
+        hidden: widths of the network's hidden layers with ``mode="frozen"``; none is a linear model.
+        activation: after each hidden layer: "gelu", "relu", "tanh" or "sigmoid".
+        dropout: share of the last layer's inputs dropped in training; needs `training`.
+        columns: what judgments tell the loss beside who won: "strength", "margin", "smoothing" or "source",
+            each with the column or metadata key that holds it; see `palate.training.told.COLUMNS`.
+        training: settings of training in steps, see `palate.training.TrainingConfig`.
         seed: of new weights and of the order of the data.
         name: how it signs as a judge.
 
     Attributes:
-        scorer_: maps prompts and responses (or features) to scores.
+        head_: the fitted head.
+        scorer_: maps prompts and responses (or features) to what the head reads.
         loss_: the fitted loss.
         fit_: objective, iterations and whether a frozen fit converged; last metrics for ``mode="finetune"``.
         n_groups_: how many pairs or lists it learnt from.
@@ -73,17 +83,22 @@ class RewardModel(Judge):
     def __init__(
         self,
         encoder: str = "all-minilm-l6-v2",
-        head: Literal["scalar", "mlp"] = "scalar",
+        head: str = "scalar",
         loss: str = "bradley_terry",
         *,
+        head_params: Mapping[str, Any] | None = None,
         loss_params: Mapping[str, Any] | None = None,
         mode: Literal["frozen", "finetune"] = "frozen",
         text: inputs.TextBlocks = "both",
         l2: float = 0.1,
+        pull: Literal["zero", "start"] = "zero",
         groups: Literal["auto", "pairs", "lists"] = "auto",
         max_iter: int = 500,
         tolerance: float = 1e-6,
-        hidden: int = 64,
+        hidden: Sequence[int] = (),
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        columns: Mapping[str, str] | None = None,
         training: TrainingConfig | Mapping[str, Any] | None = None,
         seed: int = 0,
         name: str = "reward_model",
@@ -92,14 +107,19 @@ class RewardModel(Judge):
         self.encoder = encoder
         self.head = head
         self.loss = loss
+        self.head_params = head_params
         self.loss_params = loss_params
         self.mode = mode
         self.text = text
         self.l2 = l2
+        self.pull = pull
         self.groups = groups
         self.max_iter = max_iter
         self.tolerance = tolerance
         self.hidden = hidden
+        self.activation = activation
+        self.dropout = dropout
+        self.columns = columns
         self.training = training
         self.seed = seed
 
@@ -136,12 +156,13 @@ class RewardModel(Judge):
 
     # -- learning --
 
-    def fit(self, data: PreferenceData, *, run: Run | None = None) -> Self:
+    def fit(self, data: PreferenceData, *, run: Run | None = None, init: RewardModel | None = None) -> Self:
         """Learn from judgments.
 
         Args:
             data: judgments with responses, or with features for ``encoder="features"``.
-            run: run folder for metrics and checkpoints of ``mode="finetune"``.
+            run: run folder for metrics and checkpoints of training in steps.
+            init: a fitted model with the same inputs, network and head to start from.
 
         Raises:
             DataError: nothing to learn (no pairs, all ties), a text or feature is missing or not finite.
@@ -149,32 +170,36 @@ class RewardModel(Judge):
         """
         self._check()
         loss = losses.get(self.loss, **(self.loss_params or {}))
-        groups = groups_for(loss, data, groups=self.groups)
-        scorer = make_scorer(self.get_params())
-        self.fit_ = scorer.fit(data, groups, loss, run)
-        self.scorer_, self.loss_ = scorer, loss
+        head = heads.get(self.head, data, **(self.head_params or {})).double()
+        groups = groups_for(
+            loss, data, groups=self.groups, columns=self.columns, aspects=head.aspects, seed=self.seed
+        )
+        scorer = make_scorer(self.get_params(), head)
+        self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None)
+        self.head_, self.scorer_, self.loss_ = head.eval(), scorer, loss
         self.n_groups_, self.n_ties_ = len(groups), groups.ties
         self.data_fingerprint_ = data.fingerprint()
         return self
 
     def _check(self) -> None:
-        from palate.reward.heads import KINDS
-
+        heads.kind(self.head)
         for name, value, allowed in (
-            ("head", self.head, KINDS),
             ("mode", self.mode, ("frozen", "finetune")),
             ("groups", self.groups, ("auto", "pairs", "lists")),
+            ("pull", self.pull, ("zero", "start")),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         if not self.l2 >= 0:
             raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1); got {self.dropout}")
         if self.mode == "finetune" and self.encoder == FEATURES:
             raise ConfigError(
                 'mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"'
             )
-        if self.mode == "finetune" and self.head != "scalar":
-            raise ConfigError('mode="finetune" has a scalar head; head="mlp" goes with mode="frozen"')
+        if self.mode == "finetune" and self.hidden:
+            raise ConfigError('mode="finetune" has a linear layer; hidden layers go with mode="frozen"')
 
     # -- scoring --
 
@@ -186,15 +211,20 @@ class RewardModel(Judge):
         return self.scorer_
 
     def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
-        return Scores(self._fitted().texts(prompts, responses))
+        return Scores(self._overall(self._fitted().texts(prompts, responses)))
+
+    def _overall(self, outputs: Floats) -> Floats:
+        """Overall scores of shape (...) from outputs of shape (..., width)."""
+        with torch.no_grad():
+            return self.head_.score(torch.from_numpy(outputs)).numpy()
 
     def score_features(self, features: npt.ArrayLike) -> Floats:
         """Scores for feature vectors of shape (..., d), shape (...); for ``encoder="features"``."""
-        return self._fitted().features(np.asarray(features, dtype=np.float64))
+        return self._overall(self._fitted().features(np.asarray(features, dtype=np.float64)))
 
     def score_data(self, data: PreferenceData) -> Scores:
         """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
-        flat = self._fitted().data(data)
+        flat = self._overall(self._fitted().data(data))
         lengths = np.diff(data.offsets())
         inside = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
         scores = np.full(inside.shape, np.nan)

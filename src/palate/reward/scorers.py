@@ -13,8 +13,10 @@ from torch import Tensor
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.reward import inputs
-from palate.reward.heads import ScoreHead, fit_head
-from palate.training import Loss, TrainingGroups
+from palate.reward.fitting import check_fit, fit_network, train_network
+from palate.reward.heads import Head
+from palate.reward.network import Network
+from palate.training import Loss, TrainingConfig, TrainingGroups, configure
 
 if TYPE_CHECKING:
     from palate.runs import Run
@@ -24,12 +26,20 @@ FEATURES = "features"
 
 
 class Scorer(Protocol):
-    """Maps texts, features or data to one score per alternative."""
+    """Maps texts, features or data to what the head reads: outputs of shape (n, width)."""
+
+    head: Head
 
     def fit(
-        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+        self,
+        data: PreferenceData,
+        groups: TrainingGroups,
+        loss: Loss,
+        run: Run | None,
+        init: Scorer | None,
     ) -> dict[str, Any]:
-        """Learn from groups of the data's alternatives; returns how the fit ended."""
+        """Learn from groups of the data's alternatives, from new weights or those of `init`; returns how the
+        fit ended."""
         ...
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -41,46 +51,66 @@ class Scorer(Protocol):
         ...
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
-        """Scores of n responses, shape (n,)."""
+        """Outputs for n responses, shape (n, width)."""
         ...
 
     def features(self, features: Floats) -> Floats:
-        """Scores of vectors of shape (..., d), shape (...)."""
+        """Outputs for vectors of shape (..., d), shape (..., width)."""
         ...
 
     def data(self, data: PreferenceData) -> Floats:
-        """Scores of the flat alternatives of `data`."""
+        """Outputs for the flat alternatives of `data`, shape (alternatives, width)."""
         ...
 
 
-class _HeadScorer:
-    """What the two kinds of fixed inputs share: fit a head, apply it."""
+class _NetworkScorer:
+    """What the two kinds of fixed inputs share: fit a network, apply it."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], head: Head) -> None:
         self.settings = settings
-        self.head: ScoreHead | None = None
+        self.head = head
+        self.network: Network | None = None
+
+    def _network(self, dim: int) -> Network:
+        s = self.settings
+        return Network(dim, self.head, s["hidden"], s["activation"], s["dropout"], s["seed"])
 
     def _fit(
-        self, values: Floats, position: npt.NDArray[np.int64], groups: TrainingGroups, loss: Loss
+        self,
+        values: Floats,
+        position: npt.NDArray[np.int64],
+        groups: TrainingGroups,
+        loss: Loss,
+        run: Run | None,
+        init: Scorer | None,
     ) -> dict[str, Any]:
         s = self.settings
-        self.head = ScoreHead(values.shape[1], s["head"], s["hidden"], s["seed"])
-        return fit_head(
-            self.head, values, position, groups, loss,
-            l2=s["l2"], max_iter=s["max_iter"], tolerance=s["tolerance"],
-        )  # fmt: skip
+        self.network = network = self._network(values.shape[1])
+        if init is None:
+            network.standardise_on(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)))
+        else:
+            _take_over(network, getattr(init, "network", None))
+        check_fit(loss, s["dropout"], s["training"] is not None)
+        if s["training"] is None:
+            return fit_network(
+                network, values, position, groups, loss,
+                l2=s["l2"], pull=s["pull"], max_iter=s["max_iter"], tolerance=s["tolerance"],
+            )  # fmt: skip
+        config = training_config(s)
+        return train_network(network, values, position, groups, loss, config, run)
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        assert self.head is not None
-        return {"dim": self.head.dim}, dict(self.head.state_dict())
+        assert self.network is not None
+        return {"dim": self.network.dim}, dict(self.network.state_dict())
 
     def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.head = ScoreHead(described["dim"], self.settings["head"], self.settings["hidden"])
-        self.head.load_state_dict(tensors)
+        self.network = self._network(described["dim"])
+        self.network.load_state_dict(tensors)
+        self.network.eval()
 
     def _apply(self, values: Floats) -> Floats:
-        assert self.head is not None
-        wanted = self.head.dim
+        assert self.network is not None
+        wanted = self.network.dim
         if values.shape[-1] != wanted:
             raise DataError(
                 f"vectors of length {values.shape[-1]} where the model was fitted on {wanted}",
@@ -88,18 +118,42 @@ class _HeadScorer:
             )  # fmt: skip
         with torch.no_grad():
             flat = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64).reshape(-1, wanted))
-            return np.asarray(self.head(flat).numpy().reshape(values.shape[:-1]))
+            outputs = self.network(flat).numpy()
+            return np.asarray(outputs.reshape(*values.shape[:-1], outputs.shape[1]))
 
 
-class FeatureScorer(_HeadScorer):
+def _take_over(network: Network, from_: Network | None) -> None:
+    """Start from another network's standardisation and weights."""
+    try:
+        if from_ is None:
+            raise RuntimeError
+        network.load_state_dict(from_.state_dict())
+    except RuntimeError:
+        raise ConfigError("init must be a model with the same inputs, hidden layers and head") from None
+
+
+def training_config(settings: dict[str, Any]) -> TrainingConfig:
+    """The settings of training in steps, with the model's seed unless they name one."""
+    given = settings["training"]
+    if isinstance(given, TrainingConfig):
+        return given
+    return configure(TrainingConfig, {"seed": settings["seed"], **(given or {})})
+
+
+class FeatureScorer(_NetworkScorer):
     """Reads the `features` column."""
 
     def fit(
-        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+        self,
+        data: PreferenceData,
+        groups: TrainingGroups,
+        loss: Loss,
+        run: Run | None,
+        init: Scorer | None,
     ) -> dict[str, Any]:
         values = inputs.features_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
-        return self._fit(values[used], place.reshape(groups.position.shape), groups, loss)
+        return self._fit(values[used], place.reshape(groups.position.shape), groups, loss, run, init)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         raise ConfigError(
@@ -117,11 +171,11 @@ class FeatureScorer(_HeadScorer):
         return self._apply(inputs.features_of(data))
 
 
-class TextScorer(_HeadScorer):
+class TextScorer(_NetworkScorer):
     """Reads prompts and responses through a frozen sentence encoder, with its embeddings cached on disk."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: dict[str, Any], head: Head) -> None:
+        super().__init__(settings, head)
         self._encoder: Any = None
         self.encoder_fingerprint: str | None = None
 
@@ -145,7 +199,12 @@ class TextScorer(_HeadScorer):
         return self._encoder
 
     def fit(
-        self, data: PreferenceData, groups: TrainingGroups, loss: Loss, run: Run | None
+        self,
+        data: PreferenceData,
+        groups: TrainingGroups,
+        loss: Loss,
+        run: Run | None,
+        init: Scorer | None,
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
@@ -153,7 +212,7 @@ class TextScorer(_HeadScorer):
             [prompts[i] for i in used], [responses[i] for i in used]
         )
         position = text[place.reshape(groups.position.shape)]
-        return self._fit(self._embed(prompts, responses), position, groups, loss)
+        return self._fit(self._embed(prompts, responses), position, groups, loss, run, init)
 
     def _embed(self, prompts: list[str], responses: list[str]) -> Floats:
         from palate.models import embed
@@ -179,7 +238,7 @@ class TextScorer(_HeadScorer):
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         if not prompts:
-            return np.empty(0)
+            return np.empty((0, self.head.width))
         distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
         return self._apply(self._embed(distinct_prompts, distinct))[place]
 
@@ -190,10 +249,11 @@ class TextScorer(_HeadScorer):
         return self.texts(*inputs.texts_of(data))
 
 
-def make_scorer(settings: dict[str, Any]) -> Scorer:
+def make_scorer(settings: dict[str, Any], head: Head) -> Scorer:
     """The scorer that a reward model's parameters ask for."""
     if settings["mode"] == "finetune":
         from palate.reward.finetune import TunedScorer
 
-        return TunedScorer(settings)
-    return FeatureScorer(settings) if settings["encoder"] == FEATURES else TextScorer(settings)
+        return TunedScorer(settings, head)
+    kind = FeatureScorer if settings["encoder"] == FEATURES else TextScorer
+    return kind(settings, head)

@@ -1,4 +1,4 @@
-"""A reward model on disk: ``reward.json`` says what it is; ``head.safetensors`` or ``model/`` the weights."""
+"""A reward model on disk: ``reward.json`` says what it is, ``weights.safetensors`` and ``model/`` hold it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from safetensors.torch import save as bytes_of
 
 from palate import losses
 from palate.errors import ConfigError
+from palate.reward import heads
 from palate.reward.scorers import make_scorer
 from palate.runs import atomic_write, to_json
 
 if TYPE_CHECKING:
     from palate.reward.model import RewardModel
 
-VERSION = 1
+VERSION = 2
 KIND = "palate.reward"
 
 
@@ -33,15 +34,17 @@ def save(model: RewardModel, folder: Path) -> Path:
         "kind": KIND,
         "version": VERSION,
         "params": params,
+        "head": heads.described(model.head_),
         "scorer": described,
         "fit": model.fit_,
         "n_groups": model.n_groups_,
         "n_ties": model.n_ties_,
         "data_fingerprint": model.data_fingerprint_,
     }
-    weights = {f"head.{name}": value for name, value in tensors.items()}
+    weights = {f"network.{name}": value for name, value in tensors.items()}
+    weights |= {f"head.{name}": value for name, value in model.head_.state_dict().items()}
     weights |= {f"loss.{name}": value for name, value in model.loss_.state_dict().items()}
-    with atomic_write(folder / "head.safetensors", "wb") as file:
+    with atomic_write(folder / "weights.safetensors", "wb") as file:
         file.write(bytes_of({name: value.contiguous() for name, value in weights.items()}))
     with atomic_write(folder / "reward.json") as file:
         file.write(to_json(state))
@@ -55,20 +58,22 @@ def load(folder: Path) -> RewardModel:
     state = _description(folder)
     model = RewardModel(**state["params"])
     try:
-        weights = tensors_from((folder / "head.safetensors").read_bytes())
+        weights = tensors_from((folder / "weights.safetensors").read_bytes())
     except (SafetensorError, OSError) as error:
         raise ConfigError(
-            f"{folder}/head.safetensors cannot be read ({error}); fit and save the model again"
+            f"{folder}/weights.safetensors cannot be read ({error}); fit and save the model again"
         ) from None
     model.loss_ = losses.get(model.loss, **(model.loss_params or {}))
     parts = {
         part: {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
-        for part in ("loss", "head")
+        for part in ("loss", "head", "network")
     }
     try:
         model.loss_.load_state_dict(parts["loss"])
-        model.scorer_ = make_scorer(model.get_params())
-        model.scorer_.read(folder, state["scorer"], parts["head"])
+        model.head_ = heads.rebuilt(state["head"]).double()
+        model.head_.load_state_dict(parts["head"])
+        model.scorer_ = make_scorer(model.get_params(), model.head_)
+        model.scorer_.read(folder, state["scorer"], parts["network"])
     except (RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder} does not hold what its reward.json says ({str(error).splitlines()[0]})"

@@ -5,7 +5,7 @@ from palate.training.groups import TrainingGroups, groups_for, lists_of, pairs_o
 from palate.training.metrics import Scored, Window, comparisons, extremes
 from palate.training.rng import seeded
 from palate.training.stages import Stage, train_stages
-from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction, order_of
+from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction, loss_of, order_of
 
 __all__ = [
     "Groups",
@@ -22,6 +22,7 @@ __all__ = [
     "extremes",
     "groups_for",
     "lists_of",
+    "loss_of",
     "order_of",
     "pairs_of",
     "seeded",

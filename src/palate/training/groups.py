@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from palate import losses
 from palate.data import PreferenceData
 from palate.data.views import pair_index
 from palate.errors import DataError
+from palate.training.told import told
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Strategy = Literal["all", "best_worst", "best_random", "adjacent"]
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class TrainingGroups:
         weight: shape (n,).
         judgment: shape (n,), row of the data each group comes from.
         ties: judgments left out because all their alternatives are tied.
+        extra: what else the loss is told, each of shape (n,); see `palate.losses.Loss.of`.
     """
 
     position: Integers
@@ -38,6 +43,19 @@ class TrainingGroups:
     weight: Floats
     judgment: Integers
     ties: int
+    extra: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def tensors(self, rows: Integers | slice = ALL) -> dict[str, torch.Tensor]:
+        """`targets`, `mask`, `weight` and what is in `extra`, of the groups at `rows`."""
+        parts = {"targets": self.targets, "mask": self.mask, "weight": self.weight, **self.extra}
+        return {name: torch.from_numpy(part[rows]) for name, part in parts.items()}
+
+    def take(self, rows: Integers) -> TrainingGroups:
+        """The groups at `rows`."""
+        return TrainingGroups(
+            self.position[rows], self.targets[rows], self.mask[rows], self.weight[rows], self.judgment[rows],
+            self.ties, {name: part[rows] for name, part in self.extra.items()},
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -50,16 +68,35 @@ def groups_for(
     groups: Literal["auto", "pairs", "lists"] = "auto",
     strategy: Strategy = "all",
     seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    aspects: Sequence[str] = (),
 ) -> TrainingGroups:
     """The groups a loss learns from: pairs for a pairwise loss, whole judgments for another, or as told.
 
     Tied pairs are left out unless the loss has a use for them.
+
+    Args:
+        loss: what learns.
+        data: the judgments.
+        groups: "pairs", "lists" or what the loss is made for.
+        strategy: which pairs of a group of more than two.
+        seed: of random pairs.
+        columns: what else judgments tell the loss, see `palate.training.told`: a column of the
+            data ("annotator", "aspect", ...) or a key of its metadata for each; for "strength" also "scores".
+        aspects: names of the aspects a model scores; groups then carry the code of theirs, -1 for a judgment
+            without aspect.
+
+    Raises:
+        DataError: nothing to learn from; a column is missing, has no number, or one out of range.
+        ConfigError: an unknown name in `columns`.
     """
     pairwise = isinstance(loss, losses.Pairwise | losses.AnchoredPairwise)
     if groups == "pairs" or (groups == "auto" and pairwise):
         keep = getattr(loss, "ties", "drop") == "half"
-        return pairs_of(data, strategy, ties="keep" if keep else "drop", seed=seed)
-    return lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not pairwise)
+        made = pairs_of(data, strategy, ties="keep" if keep else "drop", seed=seed)
+    else:
+        made = lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not pairwise)
+    return told(made, data, columns or {}, aspects)
 
 
 def pairs_of(

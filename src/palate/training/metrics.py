@@ -8,21 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Scored:
-    """What a score function says of a batch of groups.
-
-    Attributes:
-        scores: shape (batch, k), with gradient.
-        watched: named quantities to log, each of shape (batch,), without gradient; NaN is left out of the
-            mean.
-        tokens: tokens read, for the speed.
-    """
-
-    scores: Tensor
-    watched: dict[str, Tensor] = field(default_factory=dict)
-    tokens: int = 0
+from palate.losses import Scored as Scored
 
 
 @dataclass

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from palate import losses
 from palate.errors import PalateError
 from palate.progress import Bar, progress
 from palate.runs import Run, atomic_write
@@ -58,6 +59,18 @@ class Loss(Protocol):
         step: int | None = None,
         total_steps: int | None = None,
     ) -> Tensor: ...
+
+
+def loss_of(
+    loss: Loss, scored: Scored, batch: Batch, step: int | None = None, total_steps: int | None = None
+) -> Tensor:
+    """The loss of what a model says of a batch; a plain function of scores serves as well as a module."""
+    if isinstance(loss, losses.Loss):
+        return loss.of(scored, batch, step=step, total_steps=total_steps)
+    return loss(
+        scored.scores, batch["targets"], mask=batch["mask"], weight=batch["weight"],
+        step=step, total_steps=total_steps,
+    )  # fmt: skip
 
 
 def order_of(n_groups: int, size: int, seed: int) -> npt.NDArray[np.int64]:
@@ -185,11 +198,10 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
     def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Scored]:
         scored = self.score_groups(model, batch)
-        value = self.preference_loss(
-            scored.scores,
-            batch["targets"],
-            mask=batch["mask"],
-            weight=batch["weight"],
+        value = loss_of(
+            self.preference_loss,
+            scored,
+            batch,
             step=self.state.global_step,
             total_steps=self.args.max_steps,
         )

@@ -1,0 +1,66 @@
+"""Heads by name: what the outputs of a reward model mean."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from palate.data import PreferenceData
+from palate.errors import ConfigError, unknown
+from palate.reward.heads.base import Head as Head
+from palate.reward.heads.base import ScalarHead as ScalarHead
+
+HEADS = {
+    "scalar": "palate.reward.heads.base:ScalarHead",
+    "attributes": "palate.reward.heads.base:AttributesHead",
+}
+"""Name of a head -> "module:Class"."""
+
+
+def names() -> list[str]:
+    """Names of all heads."""
+    return sorted(HEADS)
+
+
+def kind(name: str) -> type[Head]:
+    """The class of a head.
+
+    Raises:
+        ConfigError: no head has this name.
+    """
+    if name not in HEADS:
+        raise unknown("head", name, HEADS)
+    module, _, attribute = HEADS[name].partition(":")
+    found: type[Head] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def get(name: str, data: PreferenceData | None = None, **params: Any) -> Head:
+    """Build a head, for `data` if its parameters leave open what the data says.
+
+    Raises:
+        ConfigError: no head has this name, or it has no such parameter, or a value is out of range.
+    """
+    found = kind(name)
+    known = [p for p in inspect.signature(found.__init__).parameters if p != "self"]
+    for parameter in params:
+        if parameter not in known:
+            raise unknown(f"parameter of the head {name!r}:", parameter, known or ("none",))
+    if data is not None:
+        return found.for_data(data, **params)
+    try:
+        return found(**params)
+    except TypeError as error:
+        raise ConfigError(f"the head {name!r} cannot be built: {error}") from None
+
+
+def described(head: Head) -> dict[str, Any]:
+    """What `get` needs to build it again: name and parameters as JSON values."""
+    return {"name": head.name, "params": head.params}
+
+
+def rebuilt(description: Mapping[str, Any]) -> Head:
+    """The head of `described`, before its weights are loaded."""
+    return get(description["name"], **description["params"])

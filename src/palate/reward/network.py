@@ -1,0 +1,93 @@
+"""The network on fixed inputs: standardise, hidden layers if any, and the outputs a head reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from palate.errors import ConfigError, unknown
+from palate.losses import Scored
+from palate.reward.heads.base import Batch, Head
+from palate.training import seeded
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class Network(nn.Module):
+    """Inputs of length `dim` to the `head.width` outputs per response that a head reads.
+
+    Inputs are standardised with the training set's mean and spread (`standardise_on`). Without hidden layers
+    the outputs are linear, which makes the fit under a convex loss a convex problem; linear weights start at
+    zero unless all outputs of the head would then stay equal.
+
+    Args:
+        dim: length d of an input.
+        head: what the outputs mean.
+        hidden: widths of the hidden layers.
+        activation: after each hidden layer.
+        dropout: share of the last layer's inputs set to zero in training.
+        seed: of the first weights.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        head: Head,
+        hidden: Sequence[int] = (),
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise unknown("activation", activation, ACTIVATIONS)
+        if any(width < 1 for width in hidden):
+            raise ConfigError(f"hidden layers need widths of 1 or more; got {list(hidden)}")
+        self.dim = dim
+        self.head = head
+        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(dim, dtype=torch.float64))
+        widths = [dim, *hidden]
+        with seeded(seed):
+            layers: list[nn.Module] = []
+            for before, after in pairwise(widths):
+                layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+            self.layers = nn.Sequential(*layers)
+            self.dropout = nn.Dropout(dropout)
+            self.last = nn.Linear(widths[-1], head.width, bias=head.bias)
+            if not hidden and head.native == "score":
+                nn.init.zeros_(self.last.weight)
+        self.double()
+
+    def standardise_on(self, inputs: Tensor) -> None:
+        """Take mean and spread of the columns of `inputs` (m, d); a constant column has nothing to say."""
+        self.mean.copy_(inputs.mean(0))
+        spread = inputs.std(0, correction=0)
+        self.scale.copy_(torch.where(spread > 1e-12, spread, 1.0))
+
+    def standardise(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) / self.scale
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the last layer reads: shape (..., h) from standardised inputs of shape (..., d)."""
+        return self.layers(inputs)  # type: ignore[no-any-return]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs of shape (..., width) for inputs of shape (..., d)."""
+        outputs: Tensor = self.last(self.dropout(self.features(self.standardise(inputs))))
+        return outputs
+
+    def scored(self, inputs: Tensor, batch: Batch, views: int = 1) -> Scored:
+        """What a loss is given for standardised inputs of shape (batch, k, d)."""
+        features = self.dropout(self.features(inputs))
+        read = self.head.read(self.last(features), batch)
+        second = self.dropout(self.features(inputs)) if views == 2 else None
+        return Scored(
+            read.scores, read.watched, read.tokens, read.margins, read.outputs, read.support, features, second
+        )
