@@ -8,6 +8,8 @@ import pytest
 from scipy.stats import kendalltau
 
 from palate import recipes
+from palate.errors import ConfigError
+from palate.recipes.experiments import linear_ranking
 from palate.recipes.experiments.linear_ranking import Method, Setting, draw_batches, run, train_linear
 
 RESULTS = "benchmarks/results/recipes"
@@ -64,3 +66,20 @@ def test_wines_are_ranked_as_well_as_by_linear_regression(method, shared_data):
     floor = kendalltau(scaled[test] @ regression, quality[test]).statistic
     assert floor > 0.4
     assert kendalltau(scaled[test] @ weights, quality[test]).statistic > floor - 0.03
+
+
+def test_a_recipe_that_reads_the_users_data_says_which_files_it_misses(tmp_path):
+    with pytest.raises(ConfigError, match=r"no data folder was given \(--data\): crema-d/votes.parquet"):
+        recipes.run("ranklist-ratings")
+    with pytest.raises(ConfigError, match=r"lacks files: crema-d/votes.parquet .*wine_quality.parquet"):
+        recipes.run("ranklist-ratings", data=tmp_path)
+
+
+def test_real_ratings_are_read_from_the_users_folder(shared_data):
+    folder = str(shared_data)
+    wine = linear_ranking.wine_quality(0, items=100, test_items=50, folder=folder)
+    speech = linear_ranking.speech_emotion(0, items=100, test_items=50, folder=folder)
+    assert wine.features.shape == (100, 12)
+    assert speech.features.shape == (100, 14)
+    assert len(wine.test_worth) == len(speech.test_worth) == 50
+    assert abs(speech.labels.mean()) < 1e-9

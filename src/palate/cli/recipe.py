@@ -17,6 +17,10 @@ app.add_typer(recipe, name="recipe")
 
 NameArgument = Annotated[str, typer.Argument(help="A name of `palate recipe list`.")]
 ResultsOption = Annotated[str, typer.Option("--results", help="Folder of recorded results.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", envvar="PALATE_DATA", help="Folder of data that recipes read but cannot ship."),
+]
 
 
 @recipe.command("list")
@@ -58,6 +62,7 @@ def run(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run folder; runs/recipes/NAME-SIZE.")
     ] = None,
+    data: DataOption = None,
     results: ResultsOption = str(RESULTS),
     record: Annotated[
         bool | None,
@@ -73,7 +78,7 @@ def run(
     """
     from palate import recipes
 
-    result = recipes.run(name, size, seeds, out or Path("runs", "recipes", f"{name}-{size}"))
+    result = recipes.run(name, size, seeds, out or Path("runs", "recipes", f"{name}-{size}"), data)
     if record or (record is None and Path(results).is_dir() and seeds is None):
         recipes.record(result, results)
     if json:
@@ -91,6 +96,7 @@ def check(
         list[str] | None, typer.Argument(help="Recipes to check; all recorded ones if left out.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Only those marked as fast.")] = False,
+    data: DataOption = None,
     results: ResultsOption = str(RESULTS),
 ) -> None:
     """Run recipes again and fail if a recorded verdict changes.
@@ -101,8 +107,11 @@ def check(
 
     failed = []
     for name in names or recipes.names(fast=fast):
+        if not names and data is None and recipes.get(name).files:
+            typer.echo(f"{name}: left out, for it reads data that cannot be shipped (--data)")
+            continue
         try:
-            result = recipes.check(name, results)
+            result = recipes.check(name, results, data=data)
         except CheckFailed as error:
             failed.append(str(error))
             typer.echo(f"{name}: {error}", err=True)

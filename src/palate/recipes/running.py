@@ -24,6 +24,7 @@ def run(
     size: str = "small",
     seeds: int | Sequence[int] | None = None,
     out: str | Path | None = None,
+    data: str | Path | None = None,
 ) -> RecipeResult:
     """Run a recipe and hold its claim against the outcome.
 
@@ -33,13 +34,15 @@ def run(
         seeds: how many (from 0), or which; the recipe says without it.
         out: a run folder. Each seed is written there when it is done; the same call on the folder of an
             interrupted run does the seeds left. The result is ``result.json``.
+        data: folder of the files a recipe names in `files`.
 
     Raises:
-        ConfigError: unknown recipe or size, fewer than 3 seeds, a seed twice, or `out` holds another run.
+        ConfigError: unknown recipe or size, fewer than 3 seeds, a seed twice, `out` holds another run, or a
+            file of the user's is not in `data`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
     chosen = _seeds(recipe, size, seeds)
-    parameters = recipe.parameters_at(size)
+    parameters = recipe.parameters_at(size) | recipe.folder(data)
     experiment = experiments.resolve(recipe.experiment)
     config = {"recipe": recipe.name, "fingerprint": recipe.fingerprint(), "size": size, "seeds": chosen}
     with ExitStack() as stack:
@@ -63,7 +66,9 @@ def run(
     return result
 
 
-def check(name: str, folder: str | Path, out: str | Path | None = None) -> RecipeResult:
+def check(
+    name: str, folder: str | Path, out: str | Path | None = None, data: str | Path | None = None
+) -> RecipeResult:
     """Run a recipe again as it was recorded in `folder` and compare the verdicts.
 
     Raises:
@@ -78,7 +83,7 @@ def check(name: str, folder: str | Path, out: str | Path | None = None) -> Recip
         raise ConfigError(
             f"the recipe {name!r} has changed since its result; run `palate recipe run {name}` again"
         )
-    after = run(recipe, before.size, before.seeds, out)
+    after = run(recipe, before.size, before.seeds, out, data)
     for old, new in zip(before.checks, after.checks, strict=True):
         if old.holds != new.holds:
             raise CheckFailed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,6 +60,13 @@ class Check(Strict):
         return self
 
 
+class DataFile(Strict):
+    """A file the project may not ship: where it lies in the user's data folder, and where it comes from."""
+
+    path: str
+    source: str
+
+
 class SizeSpec(Strict):
     """What a size changes."""
 
@@ -80,6 +88,7 @@ class Recipe(Strict):
         seeds: how many.
         fast: whether every change of the project reruns it.
         parameters: of the experiment, at every size; a size changes some.
+        files: data that the experiment reads from the user's folder; it gets that folder as `folder`.
         notes: what a reader must know to read the verdict.
     """
 
@@ -95,6 +104,7 @@ class Recipe(Strict):
     seeds: int = Field(ge=3)
     fast: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
+    files: tuple[DataFile, ...] = ()
     sizes: dict[Size, SizeSpec]
     notes: tuple[str, ...] = ()
 
@@ -115,6 +125,23 @@ class Recipe(Strict):
     def parameters_at(self, size: str) -> dict[str, Any]:
         """The experiment's parameters at `size`."""
         return _merge(self.parameters, self.size(size).parameters)
+
+    def folder(self, given: str | Path | None) -> dict[str, str]:
+        """What the experiment is told of the user's data: `folder`, or nothing if it needs none.
+
+        Raises:
+            ConfigError: a file is not there; the message names all that are missing and their sources.
+        """
+        if not self.files:
+            return {}
+        missing = [f for f in self.files if given is None or not Path(given, f.path).is_file()]
+        if missing:
+            where = "no data folder was given (--data)" if given is None else f"{given} lacks files"
+            wanted = "; ".join(f"{f.path} (from {f.source})" for f in missing)
+            raise ConfigError(
+                f"the recipe {self.name!r} reads data that cannot be shipped; {where}: {wanted}"
+            )
+        return {"folder": str(given)}
 
     def fingerprint(self) -> str:
         """A hash of what decides the outcome: a result of another form of the recipe does not count."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import kendalltau
@@ -57,15 +59,61 @@ def diabetes(seed: int, *, items: int) -> RankingData:
         raise MissingDependency("the diabetes data", "train") from None
 
     measured, progression = load_diabetes(return_X_y=True, scaled=False)
-    order = generator(seed, "diabetes").permutation(len(progression))
-    train, test = order[:items], order[items:]
+    return _parts(seed, "diabetes", measured, progression, items, len(progression))
+
+
+def wine_quality(seed: int, *, items: int, test_items: int, folder: str) -> RankingData:
+    """Wines and the median of at least three tasters' scores, 0 to 10 (Cortez et al., 2009).
+
+    Eleven measurements and the colour, standardised; wines with equal measurements count once.
+    """
+    frame = pl.read_parquet(Path(folder, WINE)).unique(maintain_order=True)
+    features = frame.with_columns(pl.col("colour") == "red").drop("quality").cast(pl.Float64)
+    return _parts(seed, "wine", features.to_numpy(), frame["quality"].cast(pl.Float64).to_numpy(), items,
+                  test_items)  # fmt: skip
+
+
+def speech_emotion(seed: int, *, items: int, test_items: int, folder: str) -> RankingData:
+    """Clips of CREMA-D and how intense their emotion seems with voice and face (Cao et al., 2014).
+
+    The label is the mean intensity that about nine people gave the audio-visual clip. The features are what
+    other people said of the voice alone and of the face alone: shares of the six emotions and mean
+    intensity.
+    """
+    votes = pl.read_parquet(Path(folder, SPEECH))
+    shares = [(pl.col(c) / pl.col("numResponses")).alias(c) for c in "ADFHNS"]
+    parts = {
+        name: votes.filter(clip_type=kind).select("fileName", *shares, "meanEmoResp")
+        for name, kind in (("voice", "voice"), ("face", "face"), ("both", "audio-visual"))
+    }
+    joined = parts["both"].select("fileName", label="meanEmoResp")
+    for name in ("voice", "face"):
+        joined = joined.join(parts[name], on="fileName", suffix=f"_{name}").drop_nulls()
+    joined = joined.sort("fileName")
+    features = joined.drop("fileName", "label").to_numpy()
+    return _parts(seed, "speech", features, joined["label"].to_numpy(), items, test_items)
+
+
+def _parts(
+    seed: int, scope: str, measured: Floats, rated: Floats, items: int, test_items: int
+) -> RankingData:
+    """Items to learn from and items for the test, drawn by `seed`, standardised by the former."""
+    order = generator(seed, scope).permutation(len(rated))
+    train, test = order[:items], order[items : items + test_items]
     centre, width = measured[train].mean(0), measured[train].std(0)
-    labels = (progression - progression[train].mean()) / progression[train].std()
-    scaled = (measured - centre) / width
+    scaled = (measured - centre) / np.where(width > 0, width, 1.0)
+    labels = (rated - rated[train].mean()) / rated[train].std()
     return RankingData(scaled[train], labels[train], scaled[test], labels[test])
 
 
-DATA: dict[str, Callable[..., RankingData]] = {"simulated_utility": simulated_utility, "diabetes": diabetes}
+WINE, SPEECH = "wine-quality/wine_quality.parquet", "crema-d/votes.parquet"
+DATA: dict[str, Callable[..., RankingData]] = {
+    "simulated_utility": simulated_utility,
+    "diabetes": diabetes,
+    "wine_quality": wine_quality,
+    "speech_emotion": speech_emotion,
+}
+FROM_FOLDER = ("wine_quality", "speech_emotion")
 
 
 class Method(BaseModel):
@@ -100,6 +148,7 @@ class Parameters(BaseModel):
 
     settings: dict[str, Setting]
     methods: dict[str, Method]
+    folder: str | None = None
 
 
 def run(seed: int, parameters: Mapping[str, Any]) -> dict[str, float]:
@@ -109,7 +158,8 @@ def run(seed: int, parameters: Mapping[str, Any]) -> dict[str, float]:
     for name, setting in plan.settings.items():
         if setting.data not in DATA:
             raise unknown("data of linear_ranking", setting.data, DATA)
-        data = DATA[setting.data](seed, **setting.data_parameters)
+        where = {"folder": plan.folder} if setting.data in FROM_FOLDER else {}
+        data = DATA[setting.data](seed, **setting.data_parameters, **where)
         batches = draw_batches(data.labels, setting, seed)
         for key in setting.methods if setting.methods is not None else list(plan.methods):
             if key not in plan.methods:
