@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +30,35 @@ class Loss(nn.Module):
         anchored: whether the level of the scores counts. A loss that is not anchored is shift-invariant:
             adding a constant to all scores of a group changes nothing.
         min_items: how many judged items a group needs to count.
+        pairwise: whether it is made for groups of two rather than whole lists.
         views: how many passes over the same responses it needs, each with its own dropout (1 or 2).
+        reads_features: whether it reads what the last layer reads (`Scored.features`).
+        stepwise: whether it changes from step to step, so that it has no minimum over a whole training set.
+        watched: named quantities of the last batch to log, without gradient.
     """
 
     name: str = "loss"
     params: dict[str, Any]
-    anchored: ClassVar[bool] = False
-    min_items: ClassVar[int] = 2
-    views: ClassVar[int] = 1
+    anchored: bool = False
+    min_items: int = 2
+    pairwise: bool = False
+    views: int = 1
+    reads_features: bool = False
+    stepwise: bool = False
+    watched: dict[str, Tensor]
 
     def __init__(self) -> None:
         super().__init__()
         self.params = {}
+        self.watched = {}
+
+    def prepare(self, *, width: int | None = None, sources: Mapping[str, int] | None = None) -> None:
+        """Learn, before training, what only the model and the data can say. Most losses need none of it.
+
+        Args:
+            width: h, how many features the last layer reads, for a loss with parameters of that size.
+            sources: how many groups come from each source, in order of the codes in a batch's `source`.
+        """
 
     @abstractmethod
     def forward(

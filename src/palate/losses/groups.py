@@ -30,6 +30,8 @@ class Pairwise(Loss):
         **params: parameters of `function`.
     """
 
+    pairwise = True
+
     def __init__(
         self,
         function: MarginLoss,
@@ -173,6 +175,7 @@ class AnchoredPairwise(Loss):
     """A loss of two scores over all pairs of a group whose targets differ; ties are dropped."""
 
     anchored = True
+    pairwise = True
 
     def __init__(self, function: AnchoredLoss, **params: Any) -> None:
         super().__init__()

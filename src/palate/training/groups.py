@@ -90,12 +90,11 @@ def groups_for(
         DataError: nothing to learn from; a column is missing, has no number, or one out of range.
         ConfigError: an unknown name in `columns`.
     """
-    pairwise = isinstance(loss, losses.Pairwise | losses.AnchoredPairwise)
-    if groups == "pairs" or (groups == "auto" and pairwise):
+    if groups == "pairs" or (groups == "auto" and loss.pairwise):
         keep = getattr(loss, "ties", "drop") == "half"
         made = pairs_of(data, strategy, ties="keep" if keep else "drop", seed=seed)
     else:
-        made = lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not pairwise)
+        made = lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not loss.pairwise)
     return told(made, data, columns or {}, aspects)
 
 
