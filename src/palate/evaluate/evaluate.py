@@ -13,7 +13,7 @@ import polars as pl
 from palate.evaluate import calibration, metrics
 from palate.evaluate.intervals import Rate
 from palate.evaluate.slices import DEFAULT, slice_labels
-from palate.evaluate.verdicts import Verdicts, ask
+from palate.evaluate.verdicts import Verdicts, ask, clusters
 from palate.judges.base import Judge
 from palate.report import Report
 from palate.seeding import generator
@@ -67,7 +67,7 @@ def evaluate(
     verdicts = ask(judge, data, options)
     pairs = verdicts.pairs
     weight = pairs["weight"].to_numpy()
-    cluster = _clusters(pairs)
+    cluster = clusters(pairs)
     overall = metrics.accuracy(verdicts.probability, verdicts.target, weight=weight, cluster=cluster)
     numbers: dict[str, float] = {
         "pairs": float(pairs.height),
@@ -96,14 +96,6 @@ def evaluate(
         notes=_notes(judge, overall, numbers),
         config=_config(judge, data, seed),
     )
-
-
-def _clusters(pairs: pl.DataFrame) -> npt.NDArray[Any]:
-    """Shape (n,): the prompt of each pair as a number: by id, else by text, else by judgment."""
-    names = [pl.col(name).cast(pl.String) for name in ("prompt_id", "prompt") if name in pairs.columns]
-    given = [pl.when(name.str.len_bytes() > 0).then(name) for name in names]
-    key = pl.coalesce(*given, pl.format("judgment {}", pl.col("judgment")))
-    return pairs.select(key.rank("dense")).to_series().to_numpy()
 
 
 def _of_all(verdicts: Verdicts, weight: npt.NDArray[np.float64]) -> float:
@@ -266,7 +258,7 @@ def _examples(verdicts: Verdicts, data: PreferenceData, count: int) -> list[dict
 
 def _one_per_prompt(pairs: pl.DataFrame, rows: npt.NDArray[np.intp], count: int) -> list[int]:
     """The first rows of different prompts, filled up with further ones where there are too few prompts."""
-    first = pl.Series(_clusters(pairs)[rows]).is_first_distinct().to_numpy()
+    first = pl.Series(clusters(pairs)[rows]).is_first_distinct().to_numpy()
     return [int(row) for row in np.concatenate([rows[first], rows[~first]])[:count]]
 
 

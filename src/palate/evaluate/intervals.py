@@ -97,6 +97,32 @@ def share_with_interval(
     return share, *wilson(share, n, confidence)
 
 
+def mean_with_interval(
+    values: npt.ArrayLike, *, cluster: npt.ArrayLike | None = None, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of any numbers with its t interval over clusters: (mean, lower, upper).
+
+    The variance is the linearised one of `share_with_interval`; the bounds are NaN with fewer than two
+    clusters.
+
+    Args:
+        values: shape (n,), none missing.
+        cluster: shape (n,), what belongs together; None where all are independent.
+        confidence: coverage of the interval.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x):
+        return np.nan, np.nan, np.nan
+    codes = np.arange(len(x)) if cluster is None else np.unique(np.asarray(cluster), return_inverse=True)[1]
+    mean, groups = float(x.mean()), int(codes.max()) + 1
+    if groups < 2:
+        return mean, np.nan, np.nan
+    residual = np.bincount(codes, weights=x - mean, minlength=groups)
+    error = np.sqrt(groups / (groups - 1) * float((residual**2).sum())) / len(x)
+    half = float(special.stdtrit(groups - 1, 0.5 + confidence / 2) * error)
+    return mean, mean - half, mean + half
+
+
 def _effective_n(
     x: Floats, w: Floats, share: float, codes: npt.NDArray[np.intp] | None, confidence: float
 ) -> float:

@@ -94,6 +94,14 @@ def ask(judge: Judge, data: PreferenceData, options: Mapping[str, Sequence[Any]]
     return answer(judge, data, pairs, prompts, told)
 
 
+def clusters(pairs: pl.DataFrame) -> npt.NDArray[Any]:
+    """Shape (n,): the prompt of each pair as a number: by id, else by text, else by judgment."""
+    names = [pl.col(name).cast(pl.String) for name in ("prompt_id", "prompt") if name in pairs.columns]
+    given = [pl.when(name.str.len_bytes() > 0).then(name) for name in names]
+    key = pl.coalesce(*given, pl.format("judgment {}", pl.col("judgment")))
+    return pairs.select(key.rank("dense")).to_series().to_numpy()
+
+
 def _scored(
     judge: Judge, data: PreferenceData, pairs: pl.DataFrame, prompts: pl.Series, told: dict[str, list[Any]]
 ) -> Verdicts:
