@@ -174,6 +174,8 @@ class RewardModel(Judge):
         groups = groups_for(
             loss, data, groups=self.groups, columns=self.columns, aspects=head.aspects, seed=self.seed
         )
+        if init is None:
+            head.check(groups)
         scorer = make_scorer(self.get_params(), head)
         self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None)
         self.head_, self.scorer_, self.loss_ = head.eval(), scorer, loss

@@ -14,7 +14,7 @@ from palate.reward.heads.base import ScalarHead as ScalarHead
 
 HEADS = {
     "scalar": "palate.reward.heads.base:ScalarHead",
-    "attributes": "palate.reward.heads.base:AttributesHead",
+    "attributes": "palate.reward.heads.attributes:AttributesHead",
 }
 """Name of a head -> "module:Class"."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from palate.data import PreferenceData
 from palate.losses import Scored
+
+if TYPE_CHECKING:
+    from palate.training import TrainingGroups
 
 Batch = Mapping[str, Tensor]
 
@@ -24,6 +26,9 @@ class Head(nn.Module):
         name: its name in the registry.
         native: "score" or "compare".
         bias: whether the linear layer before it has an intercept.
+        width: how many numbers it reads of each response.
+        context_width: how many numbers it reads of each prompt, from a linear layer on the prompt's own
+            embedding; 0 for a head that reads responses only.
         params: the parameters it was built with; JSON values.
         aspects: names of the aspects it scores, in order of its outputs; empty for one overall score.
     """
@@ -33,6 +38,7 @@ class Head(nn.Module):
     bias: ClassVar[bool] = True
     params: dict[str, Any]
     aspects: tuple[str, ...] = ()
+    context_width: int = 0
 
     def __init__(self, width: int = 1) -> None:
         super().__init__()
@@ -45,6 +51,14 @@ class Head(nn.Module):
         them."""
         return cls(**params)
 
+    def check(self, groups: TrainingGroups) -> None:
+        """Refuse groups that leave part of the head untaught; not asked of a fit that starts from another
+        model.
+
+        Raises:
+            DataError: which part it is.
+        """
+
     def score(self, outputs: Tensor) -> Tensor:
         """Overall scores of shape (...) from outputs of shape (..., width); higher is better."""
         raise NotImplementedError
@@ -54,7 +68,7 @@ class Head(nn.Module):
 
         Args:
             outputs: of the k responses to each prompt.
-            context: shape (batch, h), the prompt's own features, for heads with `reads_context`.
+            context: shape (batch, context_width), what the network gives of each prompt.
         """
         scores = self.score(outputs)
         return scores[:, :, None] - scores[:, None, :]
@@ -65,6 +79,36 @@ class Head(nn.Module):
         return Scored(self.score(outputs))
 
 
+class ComparingHead(Head):
+    """A head that compares: it implements `margins`, and the score of a response is its mean margin over the
+    set it stands in, ``s_i = (1 / k) sum_j margin(i, j)`` with the response itself (margin 0) among the k.
+
+    Such a score means nothing outside its set. In a set of two, the difference of the scores is the margin.
+    """
+
+    native = "compare"
+    bias = False
+
+    def margins(self, outputs: Tensor, context: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def score(self, outputs: Tensor) -> Tensor:
+        """Scores of shape (..., k) from outputs of shape (..., k, width), each within its set of k."""
+        return self.margins(outputs).mean(-1)
+
+    def read(self, outputs: Tensor, batch: Batch) -> Scored:
+        margins = self.margins(outputs, batch.get("context"))
+        return Scored(mean_margins(margins, batch.get("mask")), margins=margins, outputs=outputs)
+
+
+def mean_margins(margins: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of each row over the judged responses, itself among them: (batch, k) from (batch, k, k)."""
+    if mask is None:
+        return margins.mean(-1)
+    inside = mask[:, None, :]
+    return torch.where(inside, margins, 0.0).sum(-1) / inside.sum(-1).clamp(min=1)
+
+
 class ScalarHead(Head):
     """One number, the score."""
 
@@ -72,52 +116,3 @@ class ScalarHead(Head):
 
     def score(self, outputs: Tensor) -> Tensor:
         return outputs[..., 0]
-
-
-class AttributesHead(Head):
-    """One score per aspect, and a merit vector that weighs them into one.
-
-    Judgments of an aspect train the output of that aspect, judgments without aspect (or of "overall") the
-    weighted sum, under whichever loss.
-
-    Args:
-        names: aspects in order of the outputs.
-        merit: weight of each aspect in the overall score, by name; 1 / number of aspects each if None.
-            Learnt along with ``learn_merit=True``.
-        learn_merit: whether overall judgments train the merit vector too.
-    """
-
-    name = "attributes"
-    merit: Tensor
-
-    def __init__(
-        self, names: list[str], merit: Mapping[str, float] | None = None, learn_merit: bool = False
-    ) -> None:
-        super().__init__(len(names))
-        self.aspects = tuple(names)
-        start = torch.tensor([(merit or {}).get(name, 0.0 if merit else 1 / len(names)) for name in names])
-        if learn_merit:
-            self.merit = nn.Parameter(start.double())
-        else:
-            self.register_buffer("merit", start.double())
-        self.params = {"names": list(names), "merit": dict(merit) if merit else None,
-                       "learn_merit": learn_merit}  # fmt: skip
-
-    @classmethod
-    def for_data(cls, data: PreferenceData, **params: Any) -> Self:
-        if "names" not in params:
-            codes, names = data.codes("aspect")
-            params["names"] = [n for i, n in enumerate(names) if n != "overall" and (codes == i).any()]
-        return cls(**params)
-
-    def score(self, outputs: Tensor) -> Tensor:
-        return outputs @ self.merit.to(outputs.dtype)
-
-    def read(self, outputs: Tensor, batch: Batch) -> Scored:
-        overall = self.score(outputs)
-        aspect = batch.get("aspect")
-        if aspect is None:
-            return Scored(overall, outputs=outputs)
-        rows = torch.arange(len(outputs), device=outputs.device)
-        of_aspect = outputs[rows, :, aspect.clamp(min=0)]
-        return Scored(torch.where(aspect[:, None] < 0, overall, of_aspect), outputs=outputs)
