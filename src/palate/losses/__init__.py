@@ -18,24 +18,31 @@ from palate.losses.pairwise import (
     mixture,
     rao_kupper,
     robust,
+    thurstone,
 )
 from palate.losses.pointwise import BCO, KTO, Regression
 from palate.losses.ranklist import RankList, ranklist
 from palate.losses.registry import get, names
+from palate.losses.regularisers import Centering, Magnitude, Penalty
 from palate.losses.scored import Scored
+from palate.losses.sums import Sum
 
 __all__ = [
     "BCO",
     "KTO",
     "AnchoredLoss",
     "AnchoredPairwise",
+    "Centering",
     "FunctionLoss",
     "Loss",
+    "Magnitude",
     "MarginLoss",
     "Pairwise",
+    "Penalty",
     "RankList",
     "Regression",
     "Scored",
+    "Sum",
     "TiedPairwise",
     "apo_down",
     "apo_zero",
@@ -56,4 +63,5 @@ __all__ = [
     "rao_kupper",
     "robust",
     "sppo",
+    "thurstone",
 ]

@@ -31,6 +31,12 @@ class Loss(nn.Module):
             adding a constant to all scores of a group changes nothing.
         min_items: how many judged items a group needs to count.
         pairwise: whether it is made for groups of two rather than whole lists.
+        graded: whether it reads by how much the two targets of a pair differ.
+        supervised: whether it reads the order or the values of the targets. A penalty does not: it goes along
+            with the groups that the losses it is added to are made for.
+        log_odds: whether the scores that minimise it are such that their differences are log-odds of
+            preference.
+        heads: names of the heads whose outputs it reads; empty if it reads what every head gives.
         views: how many passes over the same responses it needs, each with its own dropout (1 or 2).
         reads_features: whether it reads what the last layer reads (`Scored.features`).
         stepwise: whether it changes from step to step, so that it has no minimum over a whole training set.
@@ -42,6 +48,10 @@ class Loss(nn.Module):
     anchored: bool = False
     min_items: int = 2
     pairwise: bool = False
+    graded: bool = False
+    supervised: bool = True
+    log_odds: bool = False
+    heads: tuple[str, ...] = ()
     views: int = 1
     reads_features: bool = False
     stepwise: bool = False
@@ -52,12 +62,19 @@ class Loss(nn.Module):
         self.params = {}
         self.watched = {}
 
-    def prepare(self, *, width: int | None = None, sources: Mapping[str, int] | None = None) -> None:
+    def prepare(
+        self,
+        *,
+        width: int | None = None,
+        sources: Mapping[str, int] | None = None,
+        targets: Tensor | None = None,
+    ) -> None:
         """Learn, before training, what only the model and the data can say. Most losses need none of it.
 
         Args:
             width: h, how many features the last layer reads, for a loss with parameters of that size.
             sources: how many groups come from each source, in order of the codes in a batch's `source`.
+            targets: every judged target of the training set, shape (m,), for a loss with a scale of labels.
         """
 
     @abstractmethod

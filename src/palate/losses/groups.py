@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from palate.errors import DataError, unknown
 from palate.losses.anchored import AnchoredLoss
 from palate.losses.base import Loss, check_groups, mean_of_lists, require
-from palate.losses.pairwise import MarginLoss
+from palate.losses.listwise import listmle
+from palate.losses.pairwise import MarginLoss, davidson, logistic, robust
 from palate.losses.scored import Scored
+
+LOGISTIC = (logistic, robust, davidson)
+"""Under these P(a beats b), given that one does, is the logistic of the margin."""
 
 
 class Pairwise(Loss):
@@ -50,6 +54,8 @@ class Pairwise(Loss):
         self.options = params
         self.name = function.name
         known = (*function.params, "ties", "scale", "smoothing", "min_margin", "label_margin", "label_weight")
+        self.graded = label_weight or label_margin > 0 or min_margin > 0
+        self.log_odds = function in LOGISTIC and scale == 1.0 and not label_margin and not smoothing
         _check_names(self.name, params, known)
         require(ties in ("drop", "half"), f"ties must be 'drop' or 'half', got {ties!r}")
         require(scale > 0, f"scale must be above 0, got {scale}")
@@ -211,6 +217,7 @@ class FunctionLoss(Loss):
     def __init__(self, function: Callable[..., Tensor], **params: Any) -> None:
         super().__init__()
         self.function, self.options, self.name = function, params, function.__name__
+        self.log_odds = function is listmle  # Luce's rule for two is Bradley and Terry's
         known = tuple(
             name for name in inspect.signature(function).parameters if name not in ("mask", "weight")
         )[2:]

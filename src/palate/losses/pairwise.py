@@ -124,6 +124,19 @@ def logistic(z: Tensor) -> Tensor:
 
 @MarginLoss
 @mixture
+def thurstone(z: Tensor) -> Tensor:
+    """Thurstone's case V: ``f(z) = -log Phi(z)``, Phi the standard normal distribution function (Thurstone, 1927).
+
+    A margin of 1 is one standard deviation of the difference of two perceived qualities; slopes are about
+    1.7 times smaller than those of `logistic`. Beyond z = -6 the loss grows like ``z^2 / 2``.
+    """
+    # In single precision the logarithm's slope is off by a factor far out in the tail.
+    loss: Tensor = -torch.special.log_ndtr(z.double())
+    return loss.to(z.dtype)
+
+
+@MarginLoss
+@mixture
 def robust(z: Tensor, *, flip: float = 0.1) -> Tensor:
     """Logistic loss, unbiased where a share `flip` of the labels is wrong (robust DPO); it can be negative.
 

@@ -8,14 +8,18 @@ from functools import partial
 from typing import Any
 
 from palate.errors import unknown
-from palate.losses import anchored, pairwise, pointwise
+from palate.losses import anchored, pairwise, pointwise, regularisers
 from palate.losses.base import Loss
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.listwise import listmle, listnet
 from palate.losses.ranklist import RankList
+from palate.losses.sums import Sum, params_of, terms_of
 
 _LOSSES: dict[str, Callable[..., Loss]] = {
     "bradley_terry": partial(Pairwise, pairwise.logistic),
+    "scaled_bradley_terry": partial(Pairwise, pairwise.logistic, label_weight=True),
+    "margin_bradley_terry": partial(Pairwise, pairwise.logistic, label_margin=1.0),
+    "thurstone": partial(Pairwise, pairwise.thurstone),
     "robust": partial(Pairwise, pairwise.robust),
     "hinge": partial(Pairwise, pairwise.hinge),
     "ipo": partial(Pairwise, pairwise.ipo),
@@ -36,6 +40,8 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "huber": partial(pointwise.Regression, delta=1.0),
     "kto": pointwise.KTO,
     "bco": pointwise.BCO,
+    "centering": regularisers.Centering,
+    "magnitude": regularisers.Magnitude,
 }
 
 
@@ -45,13 +51,29 @@ def names() -> list[str]:
 
 
 def get(name: str, **params: Any) -> Loss:
-    """Build a loss.
+    """Build a loss, or a sum of losses with weights.
 
     >>> loss = get("bradley_terry", scale=0.1)
+    >>> loss = get("bradley_terry + 0.01 * centering", bradley_terry={"scale": 0.1})
+
+    Args:
+        name: one of `names()`, or a sum of such names, each with a weight of 0 or more before it.
+        **params: parameters of the loss; of a sum, those of each term under its name.
 
     Raises:
-        ConfigError: no loss has this name, or the loss has no such parameter, or its value is out of range.
+        ConfigError: no loss has this name, or the loss has no such parameter, or its value is out of range,
+            or the sum cannot be read.
     """
+    if name in _LOSSES or not set(name) & set("+*"):
+        return _one(name, params)
+    terms = terms_of(name)
+    per_term = params_of([term for _, term in terms], params)
+    loss = Sum([(weight, _one(term, per_term[term])) for weight, term in terms])
+    loss.params = params
+    return loss
+
+
+def _one(name: str, params: dict[str, Any]) -> Loss:
     if name not in _LOSSES:
         raise unknown("loss", name, _LOSSES)
     build = _LOSSES[name]

@@ -73,7 +73,8 @@ def groups_for(
 ) -> TrainingGroups:
     """The groups a loss learns from: pairs for a pairwise loss, whole judgments for another, or as told.
 
-    Tied pairs are left out unless the loss has a use for them.
+    Tied pairs are left out unless the loss has a use for them. A loss that reads how far the targets of a
+    pair are apart is told the difference of their scores, unless `columns` name another strength.
 
     Args:
         loss: what learns.
@@ -93,6 +94,8 @@ def groups_for(
     if groups == "pairs" or (groups == "auto" and loss.pairwise):
         keep = getattr(loss, "ties", "drop") == "half"
         made = pairs_of(data, strategy, ties="keep" if keep else "drop", seed=seed)
+        if loss.graded and not keep:
+            columns = {"strength": "scores", **(columns or {})}
     else:
         made = lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not loss.pairwise)
     return told(made, data, columns or {}, aspects)
