@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -70,6 +70,38 @@ def texts(data: PreferenceData, key: str | Sequence[str]) -> pl.Series:
                     f"is not JSON: {error}", row=row + 1, field="metadata", file=data.source
                 ) from None
         raise ConfigError(f"cannot read a key like {key!r}") from None
+
+
+def with_values(data: PreferenceData, given: Mapping[str, Any]) -> PreferenceData:
+    """Judgments whose metadata has these keys too; what a key held before is replaced.
+
+    Args:
+        data: judgments, with metadata or without.
+        given: name of each key -> one value a judgment: numbers, true and false or texts, as an array, list or
+            polars series of length (rows,); NaN and null come out as null, which readers take as missing.
+
+    >>> columns = {"items": [["a", "b"]], "scores": [[1, 0]], "metadata": ['{"turn": 3}']}
+    >>> with_values(PreferenceData.from_columns(columns), {"margin": [0.5]}).values("metadata")[0]
+    '{"turn": 3,"margin":0.5}'
+    """
+    if not given:
+        return data
+    series = [pl.Series(name, values, nan_to_null=True) for name, values in given.items()]
+    frame = pl.DataFrame(series)
+    if len(frame) != data.n_rows:
+        raise ConfigError(f"metadata for {len(frame)} judgments where there are {data.n_rows}")
+    extra = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    own = pl.Series(data.column("metadata"), dtype=pl.String).str.strip_chars()
+    again = pl.any_horizontal(pl.lit(own).str.contains(json.dumps(name), literal=True) for name in given)
+    rows = pl.select(again.fill_null(False)).to_series().arg_true()
+    if len(rows):
+        objects = [json.loads(text) for text in own.gather(rows)]
+        rest = [{name: value for name, value in found.items() if name not in given} for found in objects]
+        own = own.scatter(rows, [json.dumps(found, ensure_ascii=False) for found in rest])
+    inner = own.str.strip_suffix("}")
+    none = own.is_null() | (inner.str.strip_prefix("{").str.strip_chars() == "")
+    joined = pl.select(pl.when(none).then(extra).otherwise(inner + "," + extra.str.strip_prefix("{")))
+    return data.with_columns(metadata=joined.to_series().to_arrow())
 
 
 def keys(data: PreferenceData) -> list[str]:
