@@ -35,6 +35,8 @@ class Scores:
         samples: shape of `scores` plus one axis of repeated judgments, or None.
         rationale: one text (or None) per response, flat, or None.
         trace: one mapping per response, flat (raw output, parts of a sum), or None.
+        spread: standard deviation of each score, in its units and shape, as far as the judge knows it, or
+            None.
     """
 
     scores: Floats
@@ -42,6 +44,7 @@ class Scores:
     samples: Floats | None = None
     rationale: list[str | None] | None = None
     trace: list[dict[str, Any]] | None = None
+    spread: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Judge:
                 return result
             return Scores(
                 _pad(result.scores, lengths), _pad(result.confidence, lengths), _pad(result.samples, lengths),
-                result.rationale, result.trace,
+                result.rationale, result.trace, _pad(result.spread, lengths),
             )  # fmt: skip
         if not len(prompts):
             return Scores(np.empty((0, 0)))
