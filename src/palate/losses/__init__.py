@@ -5,6 +5,7 @@ from __future__ import annotations
 from palate.losses.anchored import AnchoredLoss, apo_down, apo_zero, nca, sppo
 from palate.losses.base import Loss
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
+from palate.losses.importance import ImportanceMatch, effective_size, importance_match
 from palate.losses.listwise import listmle, listnet
 from palate.losses.pairwise import (
     MarginLoss,
@@ -34,6 +35,7 @@ __all__ = [
     "AnchoredPairwise",
     "Centering",
     "FunctionLoss",
+    "ImportanceMatch",
     "Loss",
     "Magnitude",
     "MarginLoss",
@@ -48,10 +50,12 @@ __all__ = [
     "apo_zero",
     "davidson",
     "discopop",
+    "effective_size",
     "exo",
     "exponential",
     "get",
     "hinge",
+    "importance_match",
     "ipo",
     "listmle",
     "listnet",

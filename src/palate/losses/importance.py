@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from palate.errors import DataError
 from palate.losses.base import Loss, check_groups, over_lists
 
 
@@ -39,6 +40,12 @@ def importance_match(
     Raises:
         DataError: shapes differ, a value is not finite, or no group has two samples.
     """
+    if log_q.shape != log_q0.shape:
+        raise DataError(
+            f"importance_match got log_q of shape {tuple(log_q.shape)} but log_q0 of shape "
+            f"{tuple(log_q0.shape)}",
+            remedy="give both one entry per sample, and mask what a group lacks",
+        )  # fmt: skip
     batch = check_groups("importance_match", log_q - log_q0, log_weights, mask, 2)
     log_b = _log_share(batch.scores, batch.judged)
     log_w = _log_share(batch.targets.to(batch.scores.dtype), batch.judged)
@@ -70,8 +77,8 @@ class ImportanceMatch(Loss):
     """`importance_match` on the contract of losses.
 
     Scores are the policy's log-ratios to the proposal (the parametrisation "log_ratio" with beta 1, the
-    proposal as reference), targets the log-weights. Groups with equal weights ask the policy to stay with the
-    proposal.
+    proposal as reference), targets the log-weights. A group whose weights are all equal asks the policy to
+    stay with the proposal; where groups are made of judgments, it counts as a tie and is left out.
     """
 
     name = "importance_match"

@@ -11,6 +11,7 @@ from palate.errors import unknown
 from palate.losses import anchored, pairwise, pointwise, regularisers
 from palate.losses.base import Loss
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
+from palate.losses.importance import ImportanceMatch
 from palate.losses.listwise import listmle, listnet
 from palate.losses.ranklist import RankList
 from palate.losses.sums import Sum, params_of, terms_of
@@ -36,6 +37,7 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "listmle": partial(FunctionLoss, listmle),
     "listnet": partial(FunctionLoss, listnet),
     "ranklist": RankList,
+    "importance_match": ImportanceMatch,
     "mse": partial(pointwise.Regression),
     "huber": partial(pointwise.Regression, delta=1.0),
     "kto": pointwise.KTO,
