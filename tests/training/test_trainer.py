@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palate.errors import ConfigError, PalateError
+from palate import losses
+from palate.data import PreferenceData
+from palate.errors import ConfigError, DataError, PalateError
 from palate.runs import Run
 from palate.training import (
     PreferenceTrainer,
@@ -19,6 +21,7 @@ from palate.training import (
     Stage,
     TrainingConfig,
     configure,
+    groups_for,
     order_of,
     train_stages,
 )
@@ -225,3 +228,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice(tmp_path: Path) -> 
 def test_a_setting_out_of_range_is_named(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configure(TrainingConfig, None, **setting)
+
+
+def test_judgments_of_weight_0_take_no_place_in_a_batch() -> None:
+    columns = {"items": [["a", "b"]] * 3, "scores": [[1.0, 0.0]] * 3}
+    data = PreferenceData.from_columns({**columns, "weight": [1.0, 0.0, 2.0]})
+    made = groups_for(losses.get("bradley_terry"), data)
+    assert made.judgment.tolist() == [0, 2]
+    assert made.weight.tolist() == [1.0, 2.0]
+    nothing = PreferenceData.from_columns({**columns, "weight": [0.0] * 3})
+    with pytest.raises(DataError, match="every judgment that could teach something has weight 0"):
+        groups_for(losses.get("listmle"), nothing)

@@ -73,8 +73,9 @@ def groups_for(
 ) -> TrainingGroups:
     """The groups a loss learns from: pairs for a pairwise loss, whole judgments for another, or as told.
 
-    Tied pairs are left out unless the loss has a use for them. A loss that reads how far the targets of a
-    pair are apart is told the difference of their scores, unless `columns` name another strength.
+    Tied pairs are left out unless the loss has a use for them, and judgments of weight 0 always. A loss that
+    reads how far the targets of a pair are apart is told the difference of their scores, unless `columns`
+    name another strength.
 
     Args:
         loss: what learns.
@@ -98,6 +99,12 @@ def groups_for(
             columns = {"strength": "scores", **(columns or {})}
     else:
         made = lists_of(data, min_items=loss.min_items, anchored=loss.anchored and not loss.pairwise)
+    counted = made.weight > 0
+    if not counted.all():
+        if not counted.any():
+            raise DataError("every judgment that could teach something has weight 0", field="weight",
+                            file=data.source, remedy="give weights above 0")  # fmt: skip
+        made = made.take(np.flatnonzero(counted))
     return told(made, data, columns or {}, aspects)
 
 
