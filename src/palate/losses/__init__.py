@@ -6,6 +6,7 @@ from palate.losses.anchored import AnchoredLoss, apo_down, apo_zero, nca, sppo
 from palate.losses.base import Loss
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.importance import ImportanceMatch, effective_size, importance_match
+from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
 from palate.losses.pairwise import (
     MarginLoss,
@@ -26,6 +27,7 @@ from palate.losses.ranklist import RankList, ranklist
 from palate.losses.registry import get, names
 from palate.losses.regularisers import Centering, Magnitude, Penalty
 from palate.losses.scored import Scored
+from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
 from palate.losses.sums import Sum
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "TiedPairwise",
     "apo_down",
     "apo_zero",
+    "approx_ndcg",
     "davidson",
     "discopop",
     "effective_size",
@@ -57,6 +60,7 @@ __all__ = [
     "hinge",
     "importance_match",
     "ipo",
+    "lambdarank",
     "listmle",
     "listnet",
     "logistic",
@@ -66,6 +70,9 @@ __all__ = [
     "ranklist",
     "rao_kupper",
     "robust",
+    "soft_kendall",
+    "soft_rank",
+    "soft_spearman",
     "sppo",
     "thurstone",
 ]

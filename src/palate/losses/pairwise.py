@@ -125,7 +125,7 @@ def logistic(z: Tensor) -> Tensor:
 @MarginLoss
 @mixture
 def thurstone(z: Tensor) -> Tensor:
-    """Thurstone's case V: ``f(z) = -log Phi(z)``, Phi the standard normal distribution function (Thurstone, 1927).
+    """Thurstone's case V: ``f(z) = -log Phi(z)``, Phi the normal distribution function (Thurstone, 1927).
 
     A margin of 1 is one standard deviation of the difference of two perceived qualities; slopes are about
     1.7 times smaller than those of `logistic`. Beyond z = -6 the loss grows like ``z^2 / 2``.

@@ -12,8 +12,10 @@ from palate.losses import anchored, pairwise, pointwise, regularisers
 from palate.losses.base import Loss
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.importance import ImportanceMatch
+from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
 from palate.losses.ranklist import RankList
+from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
 from palate.losses.sums import Sum, params_of, terms_of
 
 _LOSSES: dict[str, Callable[..., Loss]] = {
@@ -37,6 +39,11 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "listmle": partial(FunctionLoss, listmle),
     "listnet": partial(FunctionLoss, listnet),
     "ranklist": RankList,
+    "lambdarank": partial(FunctionLoss, lambdarank),
+    "approx_ndcg": partial(FunctionLoss, approx_ndcg),
+    "soft_rank": partial(FunctionLoss, soft_rank),
+    "soft_spearman": partial(FunctionLoss, soft_spearman),
+    "soft_kendall": partial(FunctionLoss, soft_kendall),
     "importance_match": ImportanceMatch,
     "mse": partial(pointwise.Regression),
     "huber": partial(pointwise.Regression, delta=1.0),
