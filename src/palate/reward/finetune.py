@@ -135,6 +135,9 @@ class TunedScorer:
     def data(self, data: PreferenceData) -> Floats:
         return self.texts(*inputs.texts_of(data))
 
+    def contexts(self, prompts: list[str]) -> Floats | None:
+        return None
+
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         self.model.save_pretrained(str(folder / "model"))
         self.tokenizer.save_pretrained(str(folder / "model"))

@@ -80,7 +80,7 @@ def fit_network(
         for parameter in parameters:
             parameter.grad = None
         features = network.features(x)
-        read = network.head.read(network.last(features)[place], batch)
+        read = network.read(network.last(features)[place], batch)
         scored = Scored(read.scores, {}, 0, read.margins, read.outputs, read.support, features[place])
         value = loss_of(loss, scored, batch)
         penalty = [((p - c) ** 2).sum() for p, c in zip(penalised, centre, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -21,7 +22,8 @@ class Network(nn.Module):
 
     Inputs are standardised with the training set's mean and spread (`standardise_on`). Without hidden layers
     the outputs are linear, which makes the fit under a convex loss a convex problem; linear weights start at
-    zero unless all outputs of the head would then stay equal.
+    zero, those before a head that compares at normal values of spread 1 / (h + 1), as it would not learn from
+    zero.
 
     Args:
         dim: length d of an input.
@@ -30,10 +32,13 @@ class Network(nn.Module):
         activation: after each hidden layer.
         dropout: share of the last layer's inputs set to zero in training.
         seed: of the first weights.
+        context_dim: length of the embedding of a prompt, for a head that reads prompts.
     """
 
     mean: Tensor
     scale: Tensor
+    context_mean: Tensor
+    context_scale: Tensor
 
     def __init__(
         self,
@@ -43,13 +48,14 @@ class Network(nn.Module):
         activation: str = "gelu",
         dropout: float = 0.0,
         seed: int = 0,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise unknown("activation", activation, ACTIVATIONS)
         if any(width < 1 for width in hidden):
             raise ConfigError(f"hidden layers need widths of 1 or more; got {list(hidden)}")
-        self.dim = dim
+        self.dim, self.context_dim = dim, context_dim
         self.head = head
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(dim, dtype=torch.float64))
@@ -61,15 +67,31 @@ class Network(nn.Module):
             self.layers = nn.Sequential(*layers)
             self.dropout = nn.Dropout(dropout)
             self.last = nn.Linear(widths[-1], head.width, bias=head.bias)
-            if not hidden and head.native == "score":
+            if head.native == "compare":
+                nn.init.normal_(self.last.weight, std=1 / (widths[-1] + 1))
+            elif not hidden:
                 nn.init.zeros_(self.last.weight)
+            if head.context_width:
+                self.register_buffer("context_mean", torch.zeros(context_dim, dtype=torch.float64))
+                self.register_buffer("context_scale", torch.ones(context_dim, dtype=torch.float64))
+                self.prompt = nn.Linear(context_dim, head.context_width, bias=False)
+                nn.init.normal_(self.prompt.weight, std=1 / (context_dim + 1))
         self.double()
 
     def standardise_on(self, inputs: Tensor) -> None:
         """Take mean and spread of the columns of `inputs` (m, d); a constant column has nothing to say."""
-        self.mean.copy_(inputs.mean(0))
-        spread = inputs.std(0, correction=0)
-        self.scale.copy_(torch.where(spread > 1e-12, spread, 1.0))
+        _standard(inputs, self.mean, self.scale)
+
+    def standardise_prompts_on(self, embeddings: Tensor) -> None:
+        """As `standardise_on`, for the embeddings of prompts, shape (m, context_dim)."""
+        _standard(embeddings, self.context_mean, self.context_scale)
+
+    def context(self, embeddings: Tensor) -> Tensor:
+        """What a head reads of prompts, shape (..., context_width): ``W h / sqrt(length of h)`` with h the
+        standardised embeddings of shape (..., context_dim)."""
+        standard = (embeddings - self.context_mean) / self.context_scale
+        logits: Tensor = self.prompt(standard) / math.sqrt(standard.shape[-1])
+        return logits
 
     def standardise(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.scale
@@ -83,11 +105,24 @@ class Network(nn.Module):
         outputs: Tensor = self.last(self.dropout(self.features(self.standardise(inputs))))
         return outputs
 
+    def read(self, outputs: Tensor, batch: Batch) -> Scored:
+        """What the head makes of outputs of shape (batch, k, width); `context` in the batch holds the
+        embeddings of the prompts, for a head that reads them."""
+        if self.head.context_width:
+            batch = {**batch, "context": self.context(batch["context"])}
+        return self.head.read(outputs, batch)
+
     def scored(self, inputs: Tensor, batch: Batch, views: int = 1) -> Scored:
         """What a loss is given for standardised inputs of shape (batch, k, d)."""
         features = self.dropout(self.features(inputs))
-        read = self.head.read(self.last(features), batch)
+        read = self.read(self.last(features), batch)
         second = self.dropout(self.features(inputs)) if views == 2 else None
         return Scored(
             read.scores, read.watched, read.tokens, read.margins, read.outputs, read.support, features, second
         )
+
+
+def _standard(values: Tensor, mean: Tensor, scale: Tensor) -> None:
+    mean.copy_(values.mean(0))
+    spread = values.std(0, correction=0)
+    scale.copy_(torch.where(spread > 1e-12, spread, 1.0))

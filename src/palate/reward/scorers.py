@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -62,6 +64,10 @@ class Scorer(Protocol):
         """Outputs for the flat alternatives of `data`, shape (alternatives, width)."""
         ...
 
+    def contexts(self, prompts: list[str]) -> Floats | None:
+        """What the head reads of n prompts, shape (n, context_width); None for a head that reads none."""
+        ...
+
 
 class _NetworkScorer:
     """What the two kinds of fixed inputs share: fit a network, apply it."""
@@ -71,9 +77,9 @@ class _NetworkScorer:
         self.head = head
         self.network: Network | None = None
 
-    def _network(self, dim: int) -> Network:
+    def _network(self, dim: int, context_dim: int = 0) -> Network:
         s = self.settings
-        return Network(dim, self.head, s["hidden"], s["activation"], s["dropout"], s["seed"])
+        return Network(dim, self.head, s["hidden"], s["activation"], s["dropout"], s["seed"], context_dim)
 
     def _fit(
         self,
@@ -83,11 +89,16 @@ class _NetworkScorer:
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        prompts: Floats | None = None,
     ) -> dict[str, Any]:
+        """`prompts` are the distinct embeddings of prompts, for a head that reads them."""
         s = self.settings
-        self.network = network = self._network(values.shape[1])
+        context_dim = 0 if prompts is None else prompts.shape[1]
+        self.network = network = self._network(values.shape[1], context_dim)
         if init is None:
             network.standardise_on(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)))
+            if prompts is not None:
+                network.standardise_prompts_on(torch.from_numpy(prompts))
         else:
             _take_over(network, getattr(init, "network", None))
         check_fit(loss, s["dropout"], s["training"] is not None)
@@ -101,10 +112,12 @@ class _NetworkScorer:
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         assert self.network is not None
-        return {"dim": self.network.dim}, dict(self.network.state_dict())
+        return {"dim": self.network.dim, "context_dim": self.network.context_dim}, dict(
+            self.network.state_dict()
+        )
 
     def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.network = self._network(described["dim"])
+        self.network = self._network(described["dim"], described["context_dim"])
         self.network.load_state_dict(tensors)
         self.network.eval()
 
@@ -160,6 +173,9 @@ class FeatureScorer(_NetworkScorer):
             "this reward model was fitted on features and reads no text; use score_features or score_data"
         )
 
+    def contexts(self, prompts: list[str]) -> Floats | None:
+        return None
+
     def features(self, features: Floats) -> Floats:
         if not np.isfinite(features).all():
             raise DataError(
@@ -212,18 +228,29 @@ class TextScorer(_NetworkScorer):
             [prompts[i] for i in used], [responses[i] for i in used]
         )
         position = text[place.reshape(groups.position.shape)]
-        return self._fit(self._embed(prompts, responses), position, groups, loss, run, init)
+        values = self._embed(prompts, responses)
+        if not self.head.context_width:
+            return self._fit(values, position, groups, loss, run, init)
+        asked = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
+        distinct = asked.gather(groups.judgment).unique(maintain_order=True)
+        embedded = self._embedded([distinct.to_list()])
+        code = asked.gather(groups.judgment).replace_strict(distinct, np.arange(len(distinct))).to_numpy()
+        told = replace(groups, extra={**groups.extra, "context": embedded[code]})
+        return self._fit(values, position, told, loss, run, init, embedded)
 
     def _embed(self, prompts: list[str], responses: list[str]) -> Floats:
+        return self._embedded(inputs.encoder_texts(prompts, responses, self.settings["text"]))
+
+    def _embedded(self, blocks: list[list[str]]) -> Floats:
+        """The embeddings of blocks of equally many texts side by side."""
         from palate.models import embed
 
-        blocks = inputs.encoder_texts(prompts, responses, self.settings["text"])
         values = np.concatenate([embed(self.encoder, block) for block in blocks], axis=1)
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise DataError(
                 f"the encoder gave {int(bad.sum())} embeddings that are not finite, first for the text "
-                f"{responses[int(np.flatnonzero(bad)[0])][:60]!r}",
+                f"{blocks[-1][int(np.flatnonzero(bad)[0])][:60]!r}",
                 field="responses", remedy="clear the embedding cache or use another encoder",
             )  # fmt: skip
         return values.astype(np.float64)
@@ -242,6 +269,15 @@ class TextScorer(_NetworkScorer):
         distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
         return self._apply(self._embed(distinct_prompts, distinct))[place]
 
+    def contexts(self, prompts: list[str]) -> Floats | None:
+        if not self.head.context_width:
+            return None
+        assert self.network is not None
+        if not prompts:
+            return np.empty((0, self.head.context_width))
+        with torch.no_grad():
+            return self.network.context(torch.from_numpy(self._embedded([prompts]))).numpy()
+
     def features(self, features: Floats) -> Floats:
         raise ConfigError("this reward model was fitted on texts and reads no features; use score")
 
@@ -250,7 +286,16 @@ class TextScorer(_NetworkScorer):
 
 
 def make_scorer(settings: dict[str, Any], head: Head) -> Scorer:
-    """The scorer that a reward model's parameters ask for."""
+    """The scorer that a reward model's parameters ask for.
+
+    Raises:
+        ConfigError: the head reads prompts, which only a frozen encoder of texts gives alone.
+    """
+    if head.context_width and (settings["mode"] == "finetune" or settings["encoder"] == FEATURES):
+        raise ConfigError(
+            f"the head {head.name!r} with these parameters reads the prompt alone, which needs "
+            'mode="frozen" and an encoder of texts'
+        )
     if settings["mode"] == "finetune":
         from palate.reward.finetune import TunedScorer
 

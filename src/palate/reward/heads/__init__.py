@@ -14,6 +14,8 @@ from palate.reward.heads.base import ScalarHead as ScalarHead
 
 HEADS = {
     "scalar": "palate.reward.heads.base:ScalarHead",
+    "gpm": "palate.reward.heads.gpm:PreferenceEmbeddingHead",
+    "pair": "palate.reward.heads.pair:PairHead",
     "attributes": "palate.reward.heads.attributes:AttributesHead",
 }
 """Name of a head -> "module:Class"."""

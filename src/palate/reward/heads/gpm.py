@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from palate.errors import ConfigError
-from palate.reward.heads.base import ComparingHead
+from palate.reward.heads.comparing import ComparingHead
 
 
 class PreferenceEmbeddingHead(ComparingHead):
@@ -38,9 +38,7 @@ class PreferenceEmbeddingHead(ComparingHead):
 
     name = "gpm"
 
-    def __init__(
-        self, dim: int = 6, gate: bool = False, normalize: bool = False, tau: float = 0.1
-    ) -> None:
+    def __init__(self, dim: int = 6, gate: bool = False, normalize: bool = False, tau: float = 0.1) -> None:
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 2 or dim % 2:
             raise ConfigError(f"the preference embedding dimension must be even and 2 or more; got {dim!r}")
         if not 0 < tau < float("inf"):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import ConfigError
-from palate.reward.heads.base import ComparingHead
+from palate.reward.heads.comparing import ComparingHead
 
 
 class PairHead(ComparingHead):
