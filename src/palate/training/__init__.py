@@ -2,14 +2,17 @@
 
 from palate.training.config import TrainingConfig, configure
 from palate.training.groups import TrainingGroups, groups_for, lists_of, pairs_of
+from palate.training.meta import MetaStep, separation
 from palate.training.metrics import Scored, Window, comparisons, extremes
 from palate.training.rng import seeded
+from palate.training.sampling import order_of, stratified_order
 from palate.training.stages import Stage, train_stages
-from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction, loss_of, order_of
+from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction, loss_of
 
 __all__ = [
     "Groups",
     "Loss",
+    "MetaStep",
     "PreferenceTrainer",
     "ScoreFunction",
     "Scored",
@@ -26,5 +29,7 @@ __all__ = [
     "order_of",
     "pairs_of",
     "seeded",
+    "separation",
+    "stratified_order",
     "train_stages",
 ]

@@ -31,6 +31,9 @@ class TrainingConfig(BaseModel):
         dtype: of the frozen weights; "auto" takes bfloat16 under adapters and float32 for full training.
         logging_steps: steps summed up in one line of metrics.jsonl.
         save_steps: steps between checkpoints, from which an interrupted run goes on.
+        stratify: every batch holds as many groups of each source (`columns={"source": ...}`); groups of a
+            small source come round more often than those of a large one.
+        meta_rate: MetaRM's step up the separation of unlabelled responses, where they are given.
         pad_to_multiple_of: sequences are padded to a multiple of this. In bfloat16 a kernel rounds
             differently for the last rows of odd-sized matrices; equal blocks keep a sequence's
             log-probability independent of what it is batched with, so that a policy starts exactly at its
@@ -54,6 +57,8 @@ class TrainingConfig(BaseModel):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     logging_steps: int = Field(1, ge=1)
     save_steps: int = Field(50, ge=1)
+    stratify: bool = False
+    meta_rate: float = Field(0.01, ge=0, allow_inf_nan=False)
     pad_to_multiple_of: int = Field(16, ge=1)
 
     def total_steps(self, n_groups: int) -> int:

@@ -35,6 +35,7 @@ class TrainingGroups:
         judgment: shape (n,), row of the data each group comes from.
         ties: judgments left out because all their alternatives are tied.
         extra: what else the loss is told, each of shape (n,); see `palate.losses.Loss.of`.
+        source_names: of the codes in ``extra["source"]``, in their order.
     """
 
     position: Integers
@@ -44,6 +45,20 @@ class TrainingGroups:
     judgment: Integers
     ties: int
     extra: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    source_names: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """How many groups come from each source, in order of the codes; empty if none is named."""
+        if not self.source_names:
+            return {}
+        counts = np.bincount(self.extra["source"], minlength=len(self.source_names))
+        return dict(zip(self.source_names, counts.tolist(), strict=True))
+
+    def prepare(self, loss: losses.Loss, width: int) -> None:
+        """Tell a loss what only the groups and the model (`width` features) say, before training."""
+        targets = torch.from_numpy(self.targets[self.mask])
+        loss.prepare(width=width, sources=self.sources or None, targets=targets)
 
     def tensors(self, rows: Integers | slice = ALL) -> dict[str, torch.Tensor]:
         """`targets`, `mask`, `weight` and what is in `extra`, of the groups at `rows`."""
@@ -54,7 +69,7 @@ class TrainingGroups:
         """The groups at `rows`."""
         return TrainingGroups(
             self.position[rows], self.targets[rows], self.mask[rows], self.weight[rows], self.judgment[rows],
-            self.ties, {name: part[rows] for name, part in self.extra.items()},
+            self.ties, {name: part[rows] for name, part in self.extra.items()}, self.source_names,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -44,11 +44,13 @@ def told(
     """
     extra: dict[str, npt.NDArray[Any]] = dict(groups.extra)
     targets, keep = groups.targets, np.ones(len(groups), dtype=bool)
+    sources = groups.source_names
     for name, source in columns.items():
         if name not in COLUMNS:
             raise unknown("entry of columns", name, COLUMNS)
         if name == "source":
-            extra["source"] = _codes(data, source)[groups.judgment]
+            codes, sources = _codes(data, source)
+            extra["source"] = codes[groups.judgment]
             continue
         if groups.targets.shape[1] != 2:
             raise ConfigError(f"{name} is told of pairs; learn from groups of two (groups='pairs')")
@@ -65,7 +67,7 @@ def told(
             extra["soft"] = np.where(tied, 0.5, 1.0 - wrong[groups.judgment])
     if aspects:
         extra["aspect"] = aspect_codes(data, aspects)[groups.judgment]
-    made = replace(groups, targets=targets, extra=extra)
+    made = replace(groups, targets=targets, extra=extra, source_names=sources)
     return made if keep.all() else made.take(np.flatnonzero(keep))
 
 
@@ -107,10 +109,15 @@ def _numbers(data: PreferenceData, source: str, name: str) -> Floats:
     return numbers
 
 
-def _codes(data: PreferenceData, source: str) -> npt.NDArray[np.int64]:
+def _codes(data: PreferenceData, source: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     values = _values(data, source)
-    text = np.array(["" if value is None else str(value) for value in values])
-    return np.unique(text, return_inverse=True)[1].astype(np.int64)
+    text = np.array(["" if value is None or value != value else str(value) for value in values])
+    if (text == "").any():
+        row = int(np.flatnonzero(text == "")[0])
+        raise DataError("no source", row=row + 1, field=source, file=data.source,
+                        remedy="give every judgment a source, or drop the row")  # fmt: skip
+    names, codes = np.unique(text, return_inverse=True)
+    return codes.astype(np.int64), tuple(names.tolist())
 
 
 def _values(data: PreferenceData, source: str) -> npt.NDArray[Any]:

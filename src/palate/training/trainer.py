@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from palate import losses
-from palate.errors import PalateError
+from palate.errors import ConfigError, PalateError
 from palate.progress import Bar, progress
 from palate.runs import Run, atomic_write
-from palate.seeding import generator
 from palate.training.config import TrainingConfig
+from palate.training.meta import MetaStep
 from palate.training.metrics import Scored, Window, comparisons
 from palate.training.rng import seeded
+from palate.training.sampling import order_of, stratified_order
 
 MARKER = "palate.json"
 Batch = dict[str, Any]
@@ -73,13 +74,6 @@ def loss_of(
     )  # fmt: skip
 
 
-def order_of(n_groups: int, size: int, seed: int) -> npt.NDArray[np.int64]:
-    """The first `size` entries of shuffled passes over the groups, one shuffle a pass; shape (size,)."""
-    passes = -(-size // n_groups)
-    shuffles = [generator(seed, "order", number).permutation(n_groups) for number in range(passes)]
-    return np.concatenate(shuffles)[:size].astype(np.int64)
-
-
 class PreferenceTrainer(Trainer):  # type: ignore[misc]
     """Train `model` so that `score(model, batch)` has a low `loss` on `groups`.
 
@@ -91,9 +85,11 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         config: how to train.
         run: run folder for metrics.jsonl and checkpoints; None trains in memory.
         stage: name of this stage in the run folder.
+        meta: takes each gradient at weights moved to tell unlabelled responses apart; None trains plainly.
 
     Raises:
         PalateError: there are no groups, or the loss is not finite.
+        ConfigError: `config.stratify` is set and the groups have no sources, or a batch cannot hold them.
     """
 
     def __init__(
@@ -106,12 +102,14 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         *,
         run: Run | None = None,
         stage: str = "train",
+        meta: MetaStep | None = None,
     ) -> None:
         if not len(groups):
             raise PalateError("there is nothing to train on: no group has alternatives that differ")
         self.groups, self.score_groups, self.preference_loss = groups, score, loss
-        self.settings, self.run, self.stage = config, run, stage
+        self.settings, self.run, self.stage, self.meta = config, run, stage, meta
         self.window = Window()
+        self._passes = (-1, 0)
         self.history: list[dict[str, Any]] = []
         total = config.total_steps(len(groups))
         self._scratch = (
@@ -119,8 +117,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         )  # transformers insists on a folder
         folder = Path(self._scratch.name) if self._scratch else self.checkpoints
         arguments = _arguments(config, total, folder, keep=run is not None)
-        size = total * config.batch_size * config.gradient_accumulation * arguments.world_size
-        self.order = order_of(len(groups), size, config.seed)
+        self.order = _order(groups, config, total * config.gradient_accumulation * arguments.world_size)
         with seeded(config.seed):
             super().__init__(
                 model=model,
@@ -193,8 +190,26 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 f"the loss became {float(value.detach())} at step {self.state.global_step + 1}; "
                 "lower the learning rate, or look for texts of length 0 in the data"
             )
-        self.window.add(_watched(value, scored, inputs), scored.tokens)
+        own = getattr(self.preference_loss, "watched", {})
+        self.window.add({**_watched(value, scored, inputs), **own}, scored.tokens)
         return (value, scored.scores) if return_outputs else value
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        if self.meta is None:
+            return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-any-return]
+        model.train()
+        number = self.args.gradient_accumulation_steps * self.state.global_step + self._micro_step()
+        unlabelled = self._prepare_inputs(self.meta.groups.batch(self.meta.rows(number)))
+        with self.meta.ascended(self.accelerator.unwrap_model(model), unlabelled) as told_apart:
+            value = super().training_step(model, inputs, num_items_in_batch)
+        self.window.add({"separation": told_apart})
+        return value  # type: ignore[no-any-return]
+
+    def _micro_step(self) -> int:
+        """Which pass of this optimizer step it is, from 0."""
+        step, passes = self._passes
+        self._passes = (self.state.global_step, passes + 1 if step == self.state.global_step else 1)
+        return self._passes[1] - 1
 
     def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Scored]:
         scored = self.score_groups(model, batch)
@@ -272,6 +287,19 @@ class _AtEachStep(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.loss.zero_grad()  # transformers clears the model's gradients only
         self.bar.advance()
+
+
+def _order(groups: Groups, config: TrainingConfig, batches: int) -> npt.NDArray[np.int64]:
+    """Which groups go into which place of `batches` batches, one after the other."""
+    if not config.stratify:
+        return order_of(len(groups), batches * config.batch_size, config.seed)
+    source = getattr(groups, "source", None)
+    if source is None:
+        raise ConfigError(
+            "stratify wants as many groups of each source in a batch; "
+            "say where sources stand with columns={'source': ...}"
+        )
+    return stratified_order(source, config.batch_size, batches, config.seed)
 
 
 def _watched(value: Tensor, scored: Scored, batch: Mapping[str, Any]) -> dict[str, Tensor]:
