@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from palate.judges.base import Comparison, Judge, Scores
 from palate.judges.constraint_judge import ConstraintJudge, constraints_of
 from palate.judges.constraints import Constraint, check, describe, parse_constraints
+from palate.judges.feature_judge import FeatureJudge
 from palate.judges.length import LengthJudge
 
 # Language models load only when a judge needs one.
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from palate.judges.llm import RUBRICS, LLMJudge, LLMRater
 
 __all__ = [
-    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "Judge", "LLMJudge", "LLMRater", "LengthJudge",
-    "Scores", "check", "constraints_of", "describe", "parse_constraints",
+    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "FeatureJudge", "Judge", "LLMJudge", "LLMRater",
+    "LengthJudge", "Scores", "check", "constraints_of", "describe", "parse_constraints",
 ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Reward models: scores learnt from preferences, on frozen embeddings or features or with the model tuned."""
 
+from palate.reward.levels import beta_levels
 from palate.reward.model import RewardModel
+from palate.reward.rescale import Rescaled, standardize
 
-__all__ = ["RewardModel"]
+__all__ = ["Rescaled", "RewardModel", "beta_levels", "standardize"]

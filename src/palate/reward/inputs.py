@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.data import PreferenceData
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, PalateWarning
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -42,8 +43,8 @@ def texts_of(data: PreferenceData) -> tuple[list[str], list[str]]:
     return pc.take(prompts, pa.array(row)).to_pylist(), responses.to_pylist()
 
 
-def features_of(data: PreferenceData) -> Floats:
-    """The feature vectors of every flat alternative, shape (alternatives, d).
+def features_of(data: PreferenceData, names: Sequence[str] = ()) -> Floats:
+    """The feature vectors of every flat alternative, shape (alternatives, d), each number named by `names`.
 
     Raises:
         DataError: the data has no features, their lengths differ, one is missing, or one is not finite.
@@ -70,12 +71,51 @@ def features_of(data: PreferenceData) -> Floats:
     values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64).reshape(
         len(flat), usual
     )
+    if names and usual != len(names):
+        raise DataError(
+            f"vectors of length {usual} for {len(names)} named features", field="features", file=data.source,
+            remedy=f"give the values of: {', '.join(names)}",
+        )  # fmt: skip
     fail(
         np.asarray(~np.isfinite(values).all(axis=1)),
-        "a feature that is not finite",
+        _not_finite(values, names),
         "fill in or drop missing values",
     )
     return values
+
+
+def check_finite(values: Floats, names: Sequence[str]) -> None:
+    """Refuse features, shape (n, d), that are not finite, by name.
+
+    Raises:
+        DataError: which feature it is, and of how many responses.
+    """
+    if not np.isfinite(values).all():
+        raise DataError(
+            _not_finite(values, names), field="features",
+            remedy="leave the feature out, or let FeatureJudge fill in with on_missing='mean'",
+        )  # fmt: skip
+
+
+def warn_of_constants(values: Floats, names: Sequence[str]) -> None:
+    """Say which of the named features, shape (n, d), never change: nothing can be learnt of them."""
+    constant = [name for name, width in zip(names, np.ptp(values, axis=0), strict=bool(names)) if not width]
+    if constant:
+        warnings.warn(
+            f"features with one value in every response, of which nothing is learnt: {', '.join(constant)}",
+            PalateWarning,
+            stacklevel=5,
+        )
+
+
+def _not_finite(values: Floats, names: Sequence[str]) -> str:
+    bad = ~np.isfinite(values)
+    if not names or not bad.any():
+        return "a feature that is not finite"
+    worst = int(bad.sum(axis=0).argmax())
+    if bad[:, worst].all():
+        return f"the feature {names[worst]!r} has no value in any response"
+    return f"the feature {names[worst]!r} is not finite ({int(bad[:, worst].sum())} of {len(bad)} responses)"
 
 
 def unique_texts(prompts: Sequence[str], responses: Sequence[str]) -> tuple[list[str], list[str], Integers]:

@@ -59,4 +59,4 @@ def beta_levels(
     edges = np.arange(levels + 1) / levels
     from_below, from_above = np.diff(betainc(a, b, edges)), -np.diff(betaincc(a, b, edges))
     upper = (np.arange(levels) + 0.5) / levels > r
-    return np.where(upper, from_above, from_below)
+    return np.asarray(np.where(upper, from_above, from_below))

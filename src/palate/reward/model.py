@@ -14,12 +14,16 @@ import torch
 from palate import losses
 from palate.data import PreferenceData
 from palate.errors import ConfigError, PalateError
-from palate.judges.base import Judge, Scores
-from palate.reward import heads, inputs
+from palate.judges.base import Comparison, Judge, Scores
+from palate.judges.feature_judge import FeatureJudge, ordered
+from palate.reward import heads, inputs, tables
 from palate.reward.scorers import FEATURES, Scorer, make_scorer
+from palate.training import seeded
 from palate.training.groups import groups_for
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from palate.runs import Run
     from palate.training import TrainingConfig
 
@@ -33,9 +37,10 @@ class RewardModel(Judge):
 
     Args:
         encoder: what turns a text into numbers: a sentence encoder's name, folder or hub id (with
-            ``mode="finetune"`` any transformer), or "features" to read the data's `features` column, no text.
+            ``mode="finetune"`` any transformer), a `palate.judges.FeatureJudge` for a model over named
+            features, or "features" to read the data's `features` column, no text.
         head: what the outputs mean, a name of `palate.reward.heads`: "scalar" (one score), "attributes" (one
-            score per aspect and a merit vector), ...
+            score per aspect and a merit vector), "gpm" (preference embeddings, which allow circles), ...
         loss: name of a loss of `palate.losses`.
         head_params: parameters of the head.
         loss_params: parameters of the loss. Tied pairs are left out unless the loss has a use for them.
@@ -54,6 +59,8 @@ class RewardModel(Judge):
         hidden: widths of the network's hidden layers with ``mode="frozen"``; none is a linear model.
         activation: after each hidden layer: "gelu", "relu", "tanh" or "sigmoid".
         dropout: share of the last layer's inputs dropped in training; needs `training`.
+        feature_names: names of the numbers in the data's `features` column, in order; those of a judge that
+            is the encoder are its own. They are saved, and features given by name are put in this order.
         columns: what judgments tell the loss beside who won: "strength", "margin", "smoothing" or "source",
             each with the column or metadata key that holds it; see `palate.training.told.COLUMNS`.
         training: settings of training in steps, see `palate.training.TrainingConfig`.
@@ -70,11 +77,12 @@ class RewardModel(Judge):
         data_fingerprint_: of the training data.
 
     The probability that a is preferred to b is the logistic of the difference of their scores where the
-    loss is a likelihood of that form (`calibrated`); Bradley & Terry (1952).
+    loss is a likelihood of that form (`calibrated`); Bradley & Terry (1952). A model whose head compares
+    ("gpm", "pair") has no absolute scores: it gives margins between the responses of a group, each encoded
+    once, and scores that are mean margins within the group.
     """
 
     kind: ClassVar[str] = "model"
-    native: ClassVar[frozenset[str]] = frozenset({"score"})
     order_matters: ClassVar[bool] = False
 
     __eq__ = object.__eq__  # two models are not equal for sharing a name
@@ -82,7 +90,7 @@ class RewardModel(Judge):
 
     def __init__(
         self,
-        encoder: str = "all-minilm-l6-v2",
+        encoder: str | FeatureJudge = "all-minilm-l6-v2",
         head: str = "scalar",
         loss: str = "bradley_terry",
         *,
@@ -98,6 +106,7 @@ class RewardModel(Judge):
         hidden: Sequence[int] = (),
         activation: str = "gelu",
         dropout: float = 0.0,
+        feature_names: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
         training: TrainingConfig | Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -119,6 +128,7 @@ class RewardModel(Judge):
         self.hidden = hidden
         self.activation = activation
         self.dropout = dropout
+        self.feature_names = feature_names
         self.columns = columns
         self.training = training
         self.seed = seed
@@ -148,8 +158,13 @@ class RewardModel(Judge):
         return self
 
     @property
+    def native(self) -> frozenset[str]:  # type: ignore[override]
+        """{"score"}, or {"compare"} if the head compares."""
+        return frozenset({heads.kind(self.head).native})
+
+    @property
     def calibrated(self) -> bool:  # type: ignore[override]
-        """Whether a difference of scores is a log-odds of preference."""
+        """Whether a difference of scores, or the margin of a head that compares, is a log-odds."""
         params = self.loss_params or {}
         plain = params.get("scale", 1.0) == 1.0 and not params.get("label_margin")
         return self.loss in LOGISTIC and plain
@@ -170,7 +185,8 @@ class RewardModel(Judge):
         """
         self._check()
         loss = losses.get(self.loss, **(self.loss_params or {}))
-        head = heads.get(self.head, data, **(self.head_params or {})).double()
+        with seeded(self.seed):
+            head = heads.get(self.head, data, **(self.head_params or {})).double()
         groups = groups_for(
             loss, data, groups=self.groups, columns=self.columns, aspects=head.aspects, seed=self.seed
         )
@@ -196,7 +212,7 @@ class RewardModel(Judge):
             raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1); got {self.dropout}")
-        if self.mode == "finetune" and self.encoder == FEATURES:
+        if self.mode == "finetune" and (self.encoder == FEATURES or not isinstance(self.encoder, str)):
             raise ConfigError(
                 'mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"'
             )
@@ -215,17 +231,105 @@ class RewardModel(Judge):
     def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
         return Scores(self._overall(self._fitted().texts(prompts, responses)))
 
+    def score(
+        self, prompts: Sequence[str], responses: Sequence[str] | Sequence[Sequence[str]], **options: Any
+    ) -> Scores:
+        """As `Judge.score`. A head that compares scores a response by its mean margin over its group, itself
+        included, so such scores depend on the group.
+
+        Raises:
+            ConfigError: the head compares, and single responses are given.
+        """
+        if "score" in self.native:
+            return super().score(prompts, responses, **options)
+        return Scores(tables.mean_scores(self.margins(prompts, responses)))
+
+    def _compare(self, prompts: list[str], a: list[str], b: list[str], **options: Any) -> Comparison:
+        table = self.margins(prompts, list(zip(a, b, strict=True)))
+        return Comparison(self.preference(table[:, 0, 1] if len(a) else np.empty(0)))
+
+    def compare_table(
+        self, prompts: Sequence[str], responses: Sequence[Sequence[str]], **options: Any
+    ) -> Floats:
+        """As `Judge.compare_table`, from one pass over the responses."""
+        return self.preference(self.margins(prompts, responses))
+
+    def margins(self, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> Floats:
+        """By how much response i to a prompt is preferred to j, shape (n, k, k), NaN where padded: log-odds
+        where the model is `calibrated`. Each response is encoded once.
+
+        Raises:
+            ConfigError: single responses are given in place of groups.
+        """
+        if len(responses) and any(isinstance(group, str) for group in responses):
+            raise ConfigError(
+                f"margins are between the responses to a prompt, and the head {self.head!r} has no absolute "
+                "score of one alone; give groups of two or more responses"
+                if "compare" in self.native
+                else "margins are between the responses to a prompt; give groups of responses"
+            )
+        scorer, lengths = self._fitted(), np.array([len(group) for group in responses], dtype=np.int64)
+        if len(prompts) != len(lengths):
+            raise ConfigError(
+                f"one group of responses per prompt is needed; got {len(prompts)} and {len(lengths)}"
+            )
+        asked = [prompt for prompt, k in zip(prompts, lengths, strict=True) for _ in range(k)]
+        outputs = scorer.texts(asked, [text for group in responses for text in group])
+        return tables.margins(self.head_, outputs, lengths, scorer.contexts(list(prompts)))
+
+    def margins_data(self, data: PreferenceData) -> Floats:
+        """Margins between the alternatives of every judgment, as `margins`; shape (n, k, k)."""
+        scorer, contexts = self._fitted(), None
+        if self.head_.context_width:
+            contexts = scorer.contexts([prompt or "" for prompt in data.column("prompt").to_pylist()])
+        return tables.margins(self.head_, scorer.data(data), np.diff(data.offsets()), contexts)
+
     def _overall(self, outputs: Floats) -> Floats:
         """Overall scores of shape (...) from outputs of shape (..., width)."""
+        if "compare" in self.native and (outputs.ndim < 2 or outputs.shape[-2] < 2):
+            raise ConfigError(
+                f"the head {self.head!r} compares and has no absolute score of one response; "
+                "give groups of two or more"
+            )
         with torch.no_grad():
             return self.head_.score(torch.from_numpy(outputs)).numpy()
 
-    def score_features(self, features: npt.ArrayLike) -> Floats:
-        """Scores for feature vectors of shape (..., d), shape (...); for ``encoder="features"``."""
+    @property
+    def feature_names_(self) -> tuple[str, ...]:
+        """Names of the features in order of the inputs; empty where they have none."""
+        return getattr(self._fitted(), "names", ())
+
+    def score_features(self, features: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> Floats:
+        """Scores for feature vectors of shape (..., d), shape (...); for models of features.
+
+        Features may be given by name, in any order, each of shape (...), if they have names. A head that
+        compares scores within groups: vectors of shape (..., k, d), k of 2 or more.
+
+        Raises:
+            DataError: a feature is missing or not finite, or the length of a vector is wrong.
+        """
+        if isinstance(features, Mapping):
+            features = ordered(features, self.feature_names_)
         return self._overall(self._fitted().features(np.asarray(features, dtype=np.float64)))
+
+    def explain(self, data: PreferenceData | None = None) -> pl.DataFrame:
+        """How much each feature counts; see `palate.reward.explain.explain`."""
+        from palate.reward.explain import explain
+
+        self._fitted()
+        return explain(self, data)
+
+    def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> pl.DataFrame:
+        """Every aspect of n responses and their `goodness`; see `palate.reward.explain.attributes`."""
+        from palate.reward.explain import attributes
+
+        self._fitted()
+        return attributes(self, prompts, responses)
 
     def score_data(self, data: PreferenceData) -> Scores:
         """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
+        if "compare" in self.native:
+            return Scores(tables.mean_scores(self.margins_data(data)))
         flat = self._overall(self._fitted().data(data))
         lengths = np.diff(data.offsets())
         inside = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
@@ -257,15 +361,20 @@ class RewardModel(Judge):
         return save(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> RewardModel:
+    def load(cls, folder: str | Path, *, encoder: FeatureJudge | None = None) -> RewardModel:
         """Read what `save` wrote.
 
+        Args:
+            encoder: the judge of the features of a model that was fitted with one; it is code, which a folder
+                does not hold. Without it the model scores features, not texts.
+
         Raises:
-            ConfigError: the folder is no reward model, is of another version, or is damaged.
+            ConfigError: the folder is no reward model, is of another version, or is damaged; or the judge
+                does not score the model's features.
         """
         from palate.reward.store import load
 
-        return load(Path(folder))
+        return load(Path(folder), encoder)
 
 
 LOGISTIC = frozenset({"bradley_terry", "ranknet", "robust", "davidson", "listmle"})

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError
+from palate.judges.feature_judge import FeatureJudge
+from palate.losses import Loss
 from palate.reward import inputs
 from palate.reward.fitting import check_fit, fit_network, train_network
 from palate.reward.heads import Head
 from palate.reward.network import Network
-from palate.training import Loss, TrainingConfig, TrainingGroups, configure
+from palate.training import TrainingConfig, TrainingGroups, configure
 
 if TYPE_CHECKING:
     from palate.runs import Run
@@ -102,6 +104,7 @@ class _NetworkScorer:
         else:
             _take_over(network, getattr(init, "network", None))
         check_fit(loss, s["dropout"], s["training"] is not None)
+        groups.prepare(loss, network.last.in_features)
         if s["training"] is None:
             return fit_network(
                 network, values, position, groups, loss,
@@ -154,7 +157,13 @@ def training_config(settings: dict[str, Any]) -> TrainingConfig:
 
 
 class FeatureScorer(_NetworkScorer):
-    """Reads the `features` column."""
+    """Reads the `features` column; its numbers may have names."""
+
+    def __init__(self, settings: dict[str, Any], head: Head) -> None:
+        super().__init__(settings, head)
+        self.names: tuple[str, ...] = tuple(settings["feature_names"] or ())
+        if len(set(self.names)) < len(self.names):
+            raise ConfigError("feature_names holds a name twice")
 
     def fit(
         self,
@@ -164,13 +173,15 @@ class FeatureScorer(_NetworkScorer):
         run: Run | None,
         init: Scorer | None,
     ) -> dict[str, Any]:
-        values = inputs.features_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
-        return self._fit(values[used], place.reshape(groups.position.shape), groups, loss, run, init)
+        values = self.inputs_of(data)[used]
+        inputs.warn_of_constants(values, self.names)
+        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         raise ConfigError(
-            "this reward model was fitted on features and reads no text; use score_features or score_data"
+            "this reward model was fitted on features and reads no text; use score_features or score_data, "
+            "or give the judge of its features: RewardModel.load(folder, encoder=judge)"
         )
 
     def contexts(self, prompts: list[str]) -> Floats | None:
@@ -183,8 +194,12 @@ class FeatureScorer(_NetworkScorer):
             )
         return self._apply(features)
 
+    def inputs_of(self, data: PreferenceData) -> Floats:
+        """The features of every flat alternative, shape (alternatives, d)."""
+        return inputs.features_of(data, self.names)
+
     def data(self, data: PreferenceData) -> Floats:
-        return self._apply(inputs.features_of(data))
+        return self._apply(self.inputs_of(data))
 
 
 class TextScorer(_NetworkScorer):
@@ -300,5 +315,9 @@ def make_scorer(settings: dict[str, Any], head: Head) -> Scorer:
         from palate.reward.finetune import TunedScorer
 
         return TunedScorer(settings, head)
+    if isinstance(settings["encoder"], FeatureJudge):
+        from palate.reward.judged import JudgeScorer
+
+        return JudgeScorer(settings, head)
     kind = FeatureScorer if settings["encoder"] == FEATURES else TextScorer
     return kind(settings, head)

@@ -14,10 +14,11 @@ from safetensors.torch import save as bytes_of
 from palate import losses
 from palate.errors import ConfigError
 from palate.reward import heads
-from palate.reward.scorers import make_scorer
+from palate.reward.scorers import FEATURES, make_scorer
 from palate.runs import atomic_write, to_json
 
 if TYPE_CHECKING:
+    from palate.judges.feature_judge import FeatureJudge
     from palate.reward.model import RewardModel
 
 VERSION = 2
@@ -29,6 +30,9 @@ def save(model: RewardModel, folder: Path) -> Path:
     params = model.get_params()
     if isinstance(params["training"], BaseModel):
         params["training"] = params["training"].model_dump()
+    if not isinstance(params["encoder"], str):
+        # A judge of features is code; what it fed the model stays, its names in order.
+        params |= {"encoder": FEATURES, "feature_names": list(model.feature_names_)}
     described, tensors = model.scorer_.write(folder)
     state = {
         "kind": KIND,
@@ -51,12 +55,16 @@ def save(model: RewardModel, folder: Path) -> Path:
     return folder
 
 
-def load(folder: Path) -> RewardModel:
-    """Read what `save` wrote."""
+def load(folder: Path, encoder: FeatureJudge | None = None) -> RewardModel:
+    """Read what `save` wrote; a model of features can be given the judge that scores them."""
     from palate.reward.model import RewardModel
 
     state = _description(folder)
     model = RewardModel(**state["params"])
+    if encoder is not None:
+        if model.encoder != FEATURES or not model.feature_names:
+            raise ConfigError(f"{folder} holds no model of named features, for which a judge could be given")
+        model.encoder = encoder
     try:
         weights = tensors_from((folder / "weights.safetensors").read_bytes())
     except (SafetensorError, OSError) as error:
