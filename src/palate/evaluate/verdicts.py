@@ -32,8 +32,8 @@ class Verdicts:
             else.
         tie: shape (n,), whether the gold judgment is a tie.
         probability: shape (n,), that the first is preferred, as the judge says; NaN is missing.
-        margin: shape (n,), score of the first less that of the second; NaN where missing or if the judge only
-            compares.
+        margin: shape (n,), score of the first less that of the second, or what a judge that compares says in
+            `margins_data`; NaN where missing or if the judge gives no margins.
         forward, backward: shape (n,), probability of the first as judged with the first and the second
             response shown first; None if the judge was not asked in both orders.
         rationale: one text or None per pair, or None.
@@ -63,8 +63,8 @@ def ask(judge: Judge, data: PreferenceData, options: Mapping[str, Sequence[Any]]
     """The judge's verdicts on all pairs of the data.
 
     Args:
-        judge: any judge; one that reads whole data sets (`score_data`) is given the data, one with scores of
-            its own the groups, one that compares the pairs.
+        judge: any judge; one that reads whole data sets (`score_data`, or `margins_data` if it compares) is
+            given the data, one with scores of its own the groups, one that compares the pairs.
         data: judgments with responses, or whatever else the judge's `score_data` reads.
         options: what else the judge is told (`context`, `annotator`, `references`), one entry per judgment.
 
@@ -87,8 +87,12 @@ def ask(judge: Judge, data: PreferenceData, options: Mapping[str, Sequence[Any]]
     if not pairs.height:
         raise ConfigError("the data holds no pair to compare; give judgments of two or more responses")
     if whole is not None and not told:
-        scores = whole(data).scores
-        return _from_scores(judge, pairs, scores, pairs["judgment"].to_numpy())
+        at = pairs["judgment"].to_numpy()
+        margins = getattr(judge, "margins_data", None)
+        if margins is not None and "score" not in judge.native:
+            one, two, _, _ = _orient(pairs)
+            return _from_margins(judge, pairs, margins(data)[at, one, two])
+        return _from_scores(judge, pairs, whole(data).scores, at)
     prompts = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
     answer = _scored if "score" in judge.native else _compared
     return answer(judge, data, pairs, prompts, told)
@@ -124,8 +128,13 @@ def _from_scores(judge: Judge, pairs: pl.DataFrame, scores: Floats, at: npt.NDAr
         raise ConfigError(
             f"the judge {judge.name!r} scores {scores.shape[2]} aspects; compose them to one first"
         )
-    one, two, chosen_first, tie = _orient(pairs)
-    margin = scores[at, one] - scores[at, two]
+    one, two, _, _ = _orient(pairs)
+    return _from_margins(judge, pairs, scores[at, one] - scores[at, two])
+
+
+def _from_margins(judge: Judge, pairs: pl.DataFrame, margin: Floats) -> Verdicts:
+    """Verdicts from the margin of the first over the second of each pair, shape (n,)."""
+    _, _, chosen_first, tie = _orient(pairs)
     return Verdicts(pairs, chosen_first, tie, np.asarray(judge.preference(margin)), margin)
 
 
