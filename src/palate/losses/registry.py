@@ -8,14 +8,17 @@ from functools import partial
 from typing import Any
 
 from palate.errors import unknown
-from palate.losses import anchored, pairwise, pointwise, regularisers
+from palate.losses import anchored, contrastive, pairwise, pointwise, regularisers
 from palate.losses.base import Loss
+from palate.losses.distributions import Gaussian, Quantile, TwoHot
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.importance import ImportanceMatch
 from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
+from palate.losses.ordinal import Ordinal
 from palate.losses.ranklist import RankList
 from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
+from palate.losses.sources import BySource
 from palate.losses.sums import Sum, params_of, terms_of
 
 _LOSSES: dict[str, Callable[..., Loss]] = {
@@ -47,10 +50,17 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "importance_match": ImportanceMatch,
     "mse": partial(pointwise.Regression),
     "huber": partial(pointwise.Regression, delta=1.0),
+    "ordinal": Ordinal,
+    "two_hot": TwoHot,
+    "gaussian": Gaussian,
+    "quantile": Quantile,
     "kto": pointwise.KTO,
     "bco": pointwise.BCO,
     "centering": regularisers.Centering,
     "magnitude": regularisers.Magnitude,
+    "simcse": contrastive.SimCSE,
+    "swav": contrastive.SwAV,
+    "more": BySource,
 }
 
 

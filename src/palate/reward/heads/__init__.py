@@ -17,6 +17,9 @@ HEADS = {
     "gpm": "palate.reward.heads.gpm:PreferenceEmbeddingHead",
     "pair": "palate.reward.heads.pair:PairHead",
     "attributes": "palate.reward.heads.attributes:AttributesHead",
+    "bins": "palate.reward.heads.distributions:BinsHead",
+    "gaussian": "palate.reward.heads.distributions:GaussianHead",
+    "quantiles": "palate.reward.heads.distributions:QuantilesHead",
 }
 """Name of a head -> "module:Class"."""
 

@@ -63,6 +63,11 @@ class Head(nn.Module):
         """Overall scores of shape (...) from outputs of shape (..., width); higher is better."""
         raise NotImplementedError
 
+    def spread(self, outputs: Tensor) -> Tensor | None:
+        """Standard deviation of the label around the score, shape (...), in units of the scores, from outputs
+        of shape (..., width); None for a head that says nothing of it."""
+        return None
+
     def margins(self, outputs: Tensor, context: Tensor | None = None) -> Tensor:
         """By how much i is preferred to j: shape (batch, k, k) from outputs of shape (batch, k, width).
 
