@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +20,13 @@ from palate.cli.common import (
     parameters,
     print_json,
     print_mapping,
+    print_table,
 )
 from palate.cli.common import read as read_input
-from palate.errors import PalateError
+from palate.errors import ConfigError, PalateError
+
+if TYPE_CHECKING:
+    from palate.data import PreferenceData
 
 train = typer.Typer(help="Train what scores responses.", no_args_is_help=True)
 app.add_typer(train, name="train")
@@ -37,9 +42,18 @@ def reward(
         str, typer.Option("--encoder", help="Sentence encoder, or 'features' for the data's feature vectors.")
     ] = "all-minilm-l6-v2",
     head: Annotated[
-        str, typer.Option("--head", help="What the outputs mean: scalar, attributes, ...")
+        str,
+        typer.Option(
+            "--head", help="What the outputs mean: scalar, attributes, ...; several with commas, or all."
+        ),
     ] = "scalar",
-    loss: Annotated[str, typer.Option("--loss", help="A loss of `palate.losses`.")] = "bradley_terry",
+    loss: Annotated[
+        str,
+        typer.Option("--loss", help="A loss of `palate.losses` or a sum; several with commas, or all."),
+    ] = "bradley_terry",
+    hidden: Annotated[
+        str | None, typer.Option("--hidden", help="Widths of hidden layers: --hidden 64 or 64,32.")
+    ] = None,
     loss_set: Annotated[
         list[str] | None,
         typer.Option("--loss-set", help="A parameter of the loss: --loss-set smoothing=0.1."),
@@ -56,6 +70,13 @@ def reward(
         typer.Option("--training", help="A setting of fine-tuning: --training steps=100. Repeatable."),
     ] = None,
     test: Annotated[float, typer.Option("--test", help="Share of prompts held out for evaluation.")] = 0.2,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="Break accuracy down by a column or metadata key. Repeatable."),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Compare on this many splits, with the seeds from --seed on.")
+    ] = 1,
     seed: SeedOption = 0,
     format: FormatOption = None,
     column: ColumnOption = None,
@@ -64,21 +85,29 @@ def reward(
     read: ReadOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a reward model and evaluate it on held-out prompts.
+    """Train a reward model and evaluate it on held-out prompts; of several heads or losses, compare all.
 
     Example: `palate train reward pairs.jsonl --out runs/reward`
+
+    Example: `palate train reward pairs.jsonl --loss bradley_terry,hinge --head scalar,gpm --out runs/which`
     """
     from palate.evaluate import evaluate
     from palate.report.run_folder import from_run
     from palate.reward import RewardModel
     from palate.runs import Run
 
+    heads, losses = _listed(head), _listed(loss)
+    several = len(heads) * len(losses) > 1 or "all" in (head, loss) or repeats != 1
+
     data = read_input(file, format, column, label, constant, read)
     settings: dict[str, Any] = {
         "encoder": encoder, "head": head, "loss": loss, "loss_params": parameters(loss_set, "--loss-set"),
         "mode": mode, "seed": seed, "training": parameters(training, "--training") or None,
-        **parameters(option, "--set"),
+        **({} if hidden is None else {"hidden": _widths(hidden)}), **parameters(option, "--set"),
     }  # fmt: skip
+    if several:
+        _compare(data, file, out, heads, losses, settings, test, repeats, by or [], json)
+        return
     config = {"command": "train reward", "file": file, "test": test, "data": data.fingerprint(), **settings}
     run = Run(out, config)
     run.write_json("data.json", {"fingerprint": data.fingerprint(), **data.describe()})
@@ -89,7 +118,7 @@ def reward(
         model = RewardModel().set_params(**settings).fit(learn, run=run)
         model.save(run.path("model"))
         run.finish("fit")
-    report = evaluate(model, held_out, seed=seed)
+    report = evaluate(model, held_out, slices=by, seed=seed)
     report.to_json(run.path("evaluation.json"))
     from_run(run.folder).write(run.path("report.html"))
     shown = {"out": out, "groups": model.n_groups_, "held_out": held_out.n_rows, **report.metrics}
@@ -101,3 +130,69 @@ def reward(
         raise PalateError(
             f"the held-out part has no pair to evaluate on; the model is in {run.path('model')}"
         )
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(width) for width in _listed(text)]
+    except ValueError:
+        raise ConfigError(f"--hidden {text!r} is not a list of whole numbers such as 64,32") from None
+
+
+def _compare(
+    data: PreferenceData,
+    file: str,
+    out: str,
+    heads: list[str],
+    losses: list[str],
+    settings: dict[str, Any],
+    test: float,
+    repeats: int,
+    by: list[str],
+    json: bool,
+) -> None:
+    """Fit every head with every loss, and print and keep the comparison."""
+    from palate.evaluate import compare_reward_models
+    from palate.report.run_folder import from_run
+    from palate.runs import Run
+
+    common = {name: value for name, value in settings.items() if name not in ("head", "loss", "seed")}
+    config = {"command": "train reward", "file": file, "test": test, "data": data.fingerprint(), **common,
+              "heads": heads, "losses": losses, "seed": settings["seed"], "repeats": repeats}  # fmt: skip
+    run = Run(out, config)
+    run.write_json("data.json", {"fingerprint": data.fingerprint(), **data.describe()})
+    report = compare_reward_models(
+        data, run.folder, heads=heads, losses=losses, settings=common, test=test, repeats=repeats, by=by,
+        seed=settings["seed"],
+    )  # fmt: skip
+    report.to_json(run.path("evaluation.json"))
+    from_run(run.folder).write(run.path("report.html"))
+    tables = {name: table.to_dicts() for name, table in report.tables.items()}
+    if json:
+        print_json({"out": out, **report.metrics, **tables})
+        return
+    print_table(report.title, [_line(row) for row in tables["models"]])
+    for name in ("categories", "splits", "skipped"):
+        if name in tables:
+            print_table(f"\n{name.capitalize()}", tables[name])
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"{out}/report.html shows more; the models are in {out}/models.")
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of models as it is printed."""
+    return {
+        "model": row["model"],
+        "accuracy": row["accuracy"],
+        "95 %": f"{row['lower']:.3f} to {row['upper']:.3f}",
+        "log-loss": row["log_loss"],
+        "ECE": row["calibration_error"],
+        "p": row["p"],
+        "tied": row["tied_with_best"],
+        "fit s": row["fit_seconds"],
+    }

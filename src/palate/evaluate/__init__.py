@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from palate._callable import make_callable
 from palate.evaluate.calibration import brier, expected_calibration_error, log_loss, reliability
+from palate.evaluate.compare import compare
 from palate.evaluate.evaluate import evaluate
-from palate.evaluate.intervals import Rate, share_with_interval, wilson
+from palate.evaluate.intervals import Rate, mean_with_interval, share_with_interval, wilson
 from palate.evaluate.length_controlled import (
     instruction_difficulty,
     length_controlled_board,
@@ -22,6 +23,7 @@ from palate.evaluate.metrics import (
     spearman,
     win_rate,
 )
+from palate.evaluate.paired import mcnemar, paired_accuracy
 from palate.evaluate.paired_setting import paired_setting_test
 from palate.evaluate.pairwise_alignment import pairwise_alignment
 from palate.evaluate.policy import (
@@ -32,17 +34,29 @@ from palate.evaluate.policy import (
     training_curves,
 )
 from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, ties_score
+from palate.evaluate.reward_models import compare_reward_models
+from palate.evaluate.style import (
+    StyleControl,
+    phi,
+    split_by_length,
+    style_control,
+    style_difference,
+    style_report,
+)
 from palate.report import Report
 
 __all__ = [
     "OrderEffects",
     "Rate",
     "Report",
+    "StyleControl",
     "accuracy",
     "accuracy_by",
     "answer_win_rate",
     "best_of_credit",
     "brier",
+    "compare",
+    "compare_reward_models",
     "evaluate",
     "evaluate_policy",
     "expected_calibration_error",
@@ -53,15 +67,23 @@ __all__ = [
     "length_controlled_win_rate",
     "length_correlation",
     "log_loss",
+    "mcnemar",
+    "mean_with_interval",
     "order_effects",
+    "paired_accuracy",
     "paired_setting_test",
     "pairwise_alignment",
+    "phi",
     "policy_ranking_accuracy",
     "ranking_accuracy",
     "reliability",
     "reward_bench",
     "share_with_interval",
     "spearman",
+    "split_by_length",
+    "style_control",
+    "style_difference",
+    "style_report",
     "ties_score",
     "training_curves",
     "wilson",

@@ -310,10 +310,11 @@ def style_report(judge: Judge, data: PreferenceData, *, features: Sequence[str] 
     turn = np.where(np.arange(len(diffs)) % 2 == 0, 1.0, -1.0)
     even = turn > 0
     y = np.where(even, verdicts.target, 1.0 - verdicts.target)
-    sides = [{name: np.where(even, x[name], y_[name]) for name in features} for x, y_ in ((a, b), (b, a))]
-    fitted = style_control(turn * diffs, *sides, y)
-    without = style_control(np.zeros(len(y)), *sides, y)
-    difference = style_difference(*sides)
+    left = {name: np.where(even, a[name], b[name]) for name in features}
+    right = {name: np.where(even, b[name], a[name]) for name in features}
+    fitted = style_control(turn * diffs, left, right, y)
+    without = style_control(np.zeros(len(y)), left, right, y)
+    difference = style_difference(left, right)
     rows = []
     for name in features:
         sign = np.where(difference[name] == 0, np.nan, (difference[name] > 0).astype(np.float64))
@@ -329,7 +330,7 @@ def style_report(judge: Judge, data: PreferenceData, *, features: Sequence[str] 
                 "n": int((~np.isnan(sign)).sum()),
             }
         )
-    halves = split_by_length(turn * diffs, y, *(s[features[0]] for s in sides), cluster=clusters(pairs))
+    halves = split_by_length(turn * diffs, y, left[features[0]], right[features[0]], cluster=clusters(pairs))
     numbers = {
         "pairs": float(fitted.n),
         "missing": fitted.missing / len(y),

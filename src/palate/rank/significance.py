@@ -61,9 +61,9 @@ def pairwise_tests(
     z = np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
     p = 2.0 * ndtr(-np.abs(z))
     if adjust == "max_t":
-        adjusted = _by_largest(covariance, np.abs(z), i, j, error, seed)
+        adjusted_p = _by_largest(covariance, np.abs(z), i, j, error, seed)
     else:
-        adjusted = _adjusted(p, adjust)
+        adjusted_p = adjusted(p, adjust)
     return pl.DataFrame(
         {
             "a": [board.items[k] for k in i],
@@ -71,8 +71,8 @@ def pairwise_tests(
             "difference": difference,
             "standard_error": error,
             "p": p,
-            "p_adjusted": adjusted,
-            "significant": adjusted <= 1.0 - board.level,
+            "p_adjusted": adjusted_p,
+            "significant": adjusted_p <= 1.0 - board.level,
         }
     ).sort("p", maintain_order=True)
 
@@ -208,7 +208,9 @@ def _by_largest(
     return adjusted
 
 
-def _adjusted(p: Floats, adjust: str) -> Floats:
+def adjusted(p: Floats, adjust: str) -> Floats:
+    """p values of any shape (n,) adjusted for being n: "holm" (1979), "bonferroni", "bh" (Benjamini and
+    Hochberg 1995) or "none"; see `pairwise_tests`."""
     if adjust == "none" or len(p) == 0:
         return p
     if adjust == "bonferroni":
@@ -217,6 +219,6 @@ def _adjusted(p: Floats, adjust: str) -> Floats:
         return np.asarray(false_discovery_control(p, method="bh"))
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, stepped)
-    return adjusted
+    result = np.empty_like(p)
+    result[order] = np.minimum(1.0, stepped)
+    return result

@@ -49,6 +49,15 @@ def _lengths(table: pl.DataFrame) -> Any:
     )
 
 
+def _models(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    shown = table.head(60)
+    bounds = [shown[name].to_numpy() for name in ("accuracy", "lower", "upper")]
+    axis = "agreement with the gold preference"
+    return plots.intervals(shown["model"].to_list(), *bounds, axis=axis, reference=0.5, name_length=56)
+
+
 def _rates(table: pl.DataFrame) -> Any:
     from palate.report import plots
 
@@ -65,6 +74,14 @@ def _training(table: pl.DataFrame) -> Any:
 
 
 PICTURES = {
+    "models": Picture(
+        "Which is right most often",
+        "Agreement with the gold preference on the same pairs, with 95 % intervals; the dotted line is "
+        "chance. Intervals of two models may overlap although their difference on these pairs is certain: "
+        "see the paired differences. At most sixty are drawn.",
+        lambda table: f"Agreement with intervals for {table.height} models, as in the table below.",
+        _models,
+    ),
     "rates": Picture(
         "What the policy prefers",
         "Shares of pairs ranked right and of answers that win, with 95 % intervals. Dotted: chance.",
