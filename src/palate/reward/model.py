@@ -15,12 +15,15 @@ from palate import losses
 from palate.data import PreferenceData
 from palate.errors import ConfigError, PalateError
 from palate.judges.base import Comparison, Judge, Scores
+from palate.judges.feature_judge import FeatureJudge, ordered
 from palate.reward import heads, inputs, tables
 from palate.reward.scorers import FEATURES, Scorer, make_scorer
 from palate.training import seeded
 from palate.training.groups import groups_for
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from palate.runs import Run
     from palate.training import TrainingConfig
 
@@ -34,7 +37,8 @@ class RewardModel(Judge):
 
     Args:
         encoder: what turns a text into numbers: a sentence encoder's name, folder or hub id (with
-            ``mode="finetune"`` any transformer), or "features" to read the data's `features` column, no text.
+            ``mode="finetune"`` any transformer), a `palate.judges.FeatureJudge` for a model over named
+            features, or "features" to read the data's `features` column, no text.
         head: what the outputs mean, a name of `palate.reward.heads`: "scalar" (one score), "attributes" (one
             score per aspect and a merit vector), "gpm" (preference embeddings, which allow circles), ...
         loss: name of a loss of `palate.losses`.
@@ -55,6 +59,8 @@ class RewardModel(Judge):
         hidden: widths of the network's hidden layers with ``mode="frozen"``; none is a linear model.
         activation: after each hidden layer: "gelu", "relu", "tanh" or "sigmoid".
         dropout: share of the last layer's inputs dropped in training; needs `training`.
+        feature_names: names of the numbers in the data's `features` column, in order; those of a judge that
+            is the encoder are its own. They are saved, and features given by name are put in this order.
         columns: what judgments tell the loss beside who won: "strength", "margin", "smoothing" or "source",
             each with the column or metadata key that holds it; see `palate.training.told.COLUMNS`.
         training: settings of training in steps, see `palate.training.TrainingConfig`.
@@ -84,7 +90,7 @@ class RewardModel(Judge):
 
     def __init__(
         self,
-        encoder: str = "all-minilm-l6-v2",
+        encoder: str | FeatureJudge = "all-minilm-l6-v2",
         head: str = "scalar",
         loss: str = "bradley_terry",
         *,
@@ -100,6 +106,7 @@ class RewardModel(Judge):
         hidden: Sequence[int] = (),
         activation: str = "gelu",
         dropout: float = 0.0,
+        feature_names: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
         training: TrainingConfig | Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -121,6 +128,7 @@ class RewardModel(Judge):
         self.hidden = hidden
         self.activation = activation
         self.dropout = dropout
+        self.feature_names = feature_names
         self.columns = columns
         self.training = training
         self.seed = seed
@@ -204,7 +212,7 @@ class RewardModel(Judge):
             raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1); got {self.dropout}")
-        if self.mode == "finetune" and self.encoder == FEATURES:
+        if self.mode == "finetune" and (self.encoder == FEATURES or not isinstance(self.encoder, str)):
             raise ConfigError(
                 'mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"'
             )
@@ -286,12 +294,37 @@ class RewardModel(Judge):
         with torch.no_grad():
             return self.head_.score(torch.from_numpy(outputs)).numpy()
 
-    def score_features(self, features: npt.ArrayLike) -> Floats:
-        """Scores for feature vectors of shape (..., d), shape (...); for ``encoder="features"``.
+    @property
+    def feature_names_(self) -> tuple[str, ...]:
+        """Names of the features in order of the inputs; empty where they have none."""
+        return getattr(self._fitted(), "names", ())
 
-        A head that compares scores within groups: vectors of shape (..., k, d), k of 2 or more.
+    def score_features(self, features: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> Floats:
+        """Scores for feature vectors of shape (..., d), shape (...); for models of features.
+
+        Features may be given by name, in any order, each of shape (...), if they have names. A head that
+        compares scores within groups: vectors of shape (..., k, d), k of 2 or more.
+
+        Raises:
+            DataError: a feature is missing or not finite, or the length of a vector is wrong.
         """
+        if isinstance(features, Mapping):
+            features = ordered(features, self.feature_names_)
         return self._overall(self._fitted().features(np.asarray(features, dtype=np.float64)))
+
+    def explain(self, data: PreferenceData | None = None) -> pl.DataFrame:
+        """How much each feature counts; see `palate.reward.explain.explain`."""
+        from palate.reward.explain import explain
+
+        self._fitted()
+        return explain(self, data)
+
+    def attributes(self, prompts: Sequence[str], responses: Sequence[str]) -> pl.DataFrame:
+        """Every aspect of n responses and their `goodness`; see `palate.reward.explain.attributes`."""
+        from palate.reward.explain import attributes
+
+        self._fitted()
+        return attributes(self, prompts, responses)
 
     def score_data(self, data: PreferenceData) -> Scores:
         """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
@@ -328,15 +361,20 @@ class RewardModel(Judge):
         return save(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> RewardModel:
+    def load(cls, folder: str | Path, *, encoder: FeatureJudge | None = None) -> RewardModel:
         """Read what `save` wrote.
 
+        Args:
+            encoder: the judge of the features of a model that was fitted with one; it is code, which a folder
+                does not hold. Without it the model scores features, not texts.
+
         Raises:
-            ConfigError: the folder is no reward model, is of another version, or is damaged.
+            ConfigError: the folder is no reward model, is of another version, or is damaged; or the judge
+                does not score the model's features.
         """
         from palate.reward.store import load
 
-        return load(Path(folder))
+        return load(Path(folder), encoder)
 
 
 LOGISTIC = frozenset({"bradley_terry", "ranknet", "robust", "davidson", "listmle"})
