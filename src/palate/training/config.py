@@ -38,6 +38,8 @@ class TrainingConfig(BaseModel):
             differently for the last rows of odd-sized matrices; equal blocks keep a sequence's
             log-probability independent of what it is batched with, so that a policy starts exactly at its
             reference.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less
+            memory, about a third more time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class TrainingConfig(BaseModel):
     stratify: bool = False
     meta_rate: float = Field(0.01, ge=0, allow_inf_nan=False)
     pad_to_multiple_of: int = Field(16, ge=1)
+    gradient_checkpointing: bool = False
 
     def total_steps(self, n_groups: int) -> int:
         """Optimizer steps for a set of `n_groups`."""

@@ -33,6 +33,7 @@ from palate.training.rng import seeded
 from palate.training.sampling import order_of, stratified_order
 
 MARKER = "palate.json"
+BESIDE = "beside.safetensors"
 Batch = dict[str, Any]
 
 
@@ -86,10 +87,13 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         run: run folder for metrics.jsonl and checkpoints; None trains in memory.
         stage: name of this stage in the run folder.
         meta: takes each gradient at weights moved to tell unlabelled responses apart; None trains plainly.
+        beside: a module the score function uses that is not part of `model`, such as a head; what it learns
+            is trained along, without weight decay, and its state goes into checkpoints.
 
     Raises:
         PalateError: there are no groups, or the loss is not finite.
-        ConfigError: `config.stratify` is set and the groups have no sources, or a batch cannot hold them.
+        ConfigError: `config.stratify` is set and the groups have no sources, or a batch cannot hold them; or
+            gradient checkpointing is asked of a model that has none.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         run: Run | None = None,
         stage: str = "train",
         meta: MetaStep | None = None,
+        beside: nn.Module | None = None,
     ) -> None:
         if not len(groups):
             raise PalateError("there is nothing to train on: no group has alternatives that differ")
@@ -111,6 +116,9 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         self.window = Window()
         self._passes = (-1, 0)
         self.history: list[dict[str, Any]] = []
+        self.beside = nn.ModuleDict({"loss": _module(loss), "head": beside or nn.Module()})
+        if config.gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", False):
+            raise ConfigError("gradient_checkpointing is for transformers that support it; this model does not")
         total = config.total_steps(len(groups))
         self._scratch = (
             tempfile.TemporaryDirectory() if run is None else None
@@ -125,6 +133,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 train_dataset=self.order.tolist(),
                 data_collator=groups.batch,
             )
+        self.beside.to(self.args.device)
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = False
         self.model_accepts_loss_kwargs = False
@@ -146,7 +155,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         """Train to the last step, from the newest checkpoint if there is one; gives the last line logged."""
         checkpoint = self.last_checkpoint()
         with seeded(self.settings.seed), progress(f"training ({self.stage})", self.args.max_steps) as bar:
-            self.add_callback(_AtEachStep(bar, _module(self.preference_loss)))
+            self.add_callback(_AtEachStep(bar, self.beside))
             if checkpoint is not None:
                 self._restore(checkpoint)
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -176,7 +185,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         made = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        learned = list(_module(self.preference_loss).parameters())
+        learned = list(self.beside.parameters())
         if made and learned:
             optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
         return optimizer
@@ -249,11 +258,11 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         if not self.is_world_process_zero():
             return
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        state = _module(self.preference_loss).state_dict()
+        state = self.beside.state_dict()
         if state:
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in state.items()},
-                folder / "loss.safetensors",
+                folder / BESIDE,
             )
         # The marker comes last: a folder without it was cut off, and replaces no older one.
         with atomic_write(folder / MARKER) as file:
@@ -265,9 +274,10 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 shutil.rmtree(other)
 
     def _restore(self, checkpoint: Path) -> None:
-        """Bring back the loss's state and the open window, and drop lines logged after the checkpoint."""
-        if (checkpoint / "loss.safetensors").exists():
-            _module(self.preference_loss).load_state_dict(load_file(checkpoint / "loss.safetensors"))
+        """Bring back what is trained beside the model and the open window, and drop lines logged after the
+        checkpoint."""
+        if (checkpoint / BESIDE).exists():
+            self.beside.load_state_dict(load_file(checkpoint / BESIDE))
         saved = json.loads((checkpoint / MARKER).read_text("utf-8"))
         self.window.sums, self.window.counts = saved["sums"], saved["counts"]
         assert self.run is not None
@@ -278,14 +288,14 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
 
 class _AtEachStep(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, bar: Bar, loss: nn.Module) -> None:
-        self.bar, self.loss = bar, loss
+    def __init__(self, bar: Bar, beside: nn.Module) -> None:
+        self.bar, self.beside = bar, beside
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.loss.zero_grad()  # transformers clears the model's gradients only
+        self.beside.zero_grad()  # transformers clears the model's gradients only
         self.bar.advance()
 
 
@@ -327,6 +337,8 @@ def _arguments(config: TrainingConfig, steps: int, folder: Path | None, *, keep:
         save_strategy="steps" if keep else "no",
         save_steps=config.save_steps,
         seed=config.seed,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         train_sampling_strategy="sequential",  # the order is in the data set
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
