@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from palate.losses.anchored import AnchoredLoss, apo_down, apo_zero, nca, sppo
 from palate.losses.base import Loss
-from palate.losses.distributions import DistributionLoss, Gaussian, Quantile, TwoHot
 from palate.losses.contrastive import SimCSE, SwAV, info_nce, sinkhorn, swav
+from palate.losses.distributions import DistributionLoss, Gaussian, Quantile, TwoHot
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.importance import ImportanceMatch, effective_size, importance_match
 from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
-from palate.losses.ordinal import Ordinal
 from palate.losses.min_norm import min_norm_weights, normalized
+from palate.losses.ordinal import Ordinal
 from palate.losses.pairwise import (
     MarginLoss,
     davidson,
@@ -33,6 +33,7 @@ from palate.losses.regularisers import Centering, Magnitude, Penalty
 from palate.losses.scored import Scored
 from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
 from palate.losses.sources import BySource
+from palate.losses.squared_target import SquaredTarget, squared_target
 from palate.losses.sums import Sum
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Regression",
     "Scored",
     "SimCSE",
+    "SquaredTarget",
     "Sum",
     "SwAV",
     "TiedPairwise",
@@ -91,6 +93,7 @@ __all__ = [
     "soft_rank",
     "soft_spearman",
     "sppo",
+    "squared_target",
     "swav",
     "thurstone",
 ]

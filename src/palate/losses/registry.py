@@ -19,6 +19,7 @@ from palate.losses.ordinal import Ordinal
 from palate.losses.ranklist import RankList
 from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
 from palate.losses.sources import BySource
+from palate.losses.squared_target import SquaredTarget
 from palate.losses.sums import Sum, params_of, terms_of
 
 _LOSSES: dict[str, Callable[..., Loss]] = {
@@ -54,6 +55,7 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "two_hot": TwoHot,
     "gaussian": Gaussian,
     "quantile": Quantile,
+    "squared_target": SquaredTarget,
     "kto": pointwise.KTO,
     "bco": pointwise.BCO,
     "centering": regularisers.Centering,
