@@ -115,13 +115,14 @@ class _NetworkScorer:
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         assert self.network is not None
-        return {"dim": self.network.dim, "context_dim": self.network.context_dim}, dict(
-            self.network.state_dict()
-        )
+        # The head is part of the network, and kept on its own.
+        state = {k: v for k, v in self.network.state_dict().items() if not k.startswith("head.")}
+        return {"dim": self.network.dim, "context_dim": self.network.context_dim}, state
 
     def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.network = self._network(described["dim"], described["context_dim"])
-        self.network.load_state_dict(tensors)
+        head = {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        self.network.load_state_dict({**tensors, **head})
         self.network.eval()
 
     def _apply(self, values: Floats) -> Floats:
