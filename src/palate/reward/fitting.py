@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from palate import losses
 from palate.errors import ConfigError, PalateError
 from palate.losses import Scored
 from palate.reward.network import Network
@@ -113,6 +114,11 @@ class InputGroups:
     def __len__(self) -> int:
         return len(self.groups)
 
+    @property
+    def source(self) -> Integers | None:
+        """Codes of where the groups come from, if that is known."""
+        return self.groups.extra.get("source")
+
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """See `palate.training.Groups`; adds `inputs` of shape (batch, k, d)."""
         index = np.asarray(rows)
@@ -152,11 +158,19 @@ def score_inputs(loss: Loss) -> ScoreFunction:
     return score
 
 
-def check_fit(loss: Loss, network_dropout: float, in_steps: bool) -> None:
+def check_fit(loss: losses.Loss, network_dropout: float, in_steps: bool) -> None:
     """A full-batch fit needs a function of the weights alone.
 
     Raises:
-        ConfigError: the loss or the network asks for dropout, and no training in steps was asked for.
+        ConfigError: the loss or the network asks for dropout or changes from step to step, and no training in
+            steps was asked for; or the loss compares two passes that dropout would have to tell apart.
     """
-    if not in_steps and (network_dropout > 0 or getattr(loss, "views", 1) > 1):
-        raise ConfigError("dropout needs training in steps; give training={'steps': ...} or set dropout to 0")
+    ask = "give training={'steps': ...}"
+    if loss.views > 1 and not network_dropout:
+        raise ConfigError(f"the loss {loss.name!r} compares two passes with dropout; set dropout above 0")
+    if in_steps:
+        return
+    if network_dropout > 0:
+        raise ConfigError(f"dropout needs training in steps; {ask} or set dropout to 0")
+    if loss.stepwise:
+        raise ConfigError(f"the loss {loss.name!r} changes from step to step; {ask}")
