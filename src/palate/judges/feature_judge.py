@@ -30,7 +30,8 @@ class FeatureJudge(Judge):
 
     Attributes:
         features: name -> a judge that scores, or a function of n prompts and n responses that gives n
-            numbers, NaN or None where it has none. Several `LLMRater` should share one loaded model. A function that fails is not caught.
+            numbers, NaN or None where it has none. Several `LLMRater` should share one loaded model. A
+            function that fails is not caught.
         scale: least and greatest value a feature can take; None takes any finite number.
         on_missing: what becomes of a value that is missing (NaN, as of a language model that did not
             answer): "nan" leaves it, "mean" puts the mean of the feature in its place, "raise" refuses.

@@ -18,6 +18,8 @@ EXPERIMENTS = {
     "controlled_votes": "palate.recipes.experiments.controlled_votes:run",
     "linear_ranking": "palate.recipes.experiments.linear_ranking:run",
     "listening_gate": "palate.recipes.experiments.listening_gate:run",
+    "named_features": "palate.recipes.experiments.named_features:run",
+    "steered_policy": "palate.recipes.experiments.steered_policy:run",
 }
 
 
