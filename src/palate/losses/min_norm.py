@@ -18,10 +18,10 @@ TOLERANCE = 1e-9
 def min_norm_weights(gradients: Tensor) -> Tensor:
     """Weights l of gradients g_1..g_K that minimise ``|sum_i l_i g_i|^2`` with ``l >= 0`` and ``sum l = 1``.
 
-    Two vectors have a closed form, with weights kept within [0.001, 0.999]. More start from the best two and
-    go on by Frank-Wolfe steps from one vertex to another (Jaggi, 2013; Lacoste-Julien & Jaggi, 2015) until
+    Two vectors have a closed form, with weights kept within [0.001, 0.999] as in Sener & Koltun (2018). For
+    more, Wolfe's algorithm (1976), a Frank-Wolfe method that corrects all weights at each step, ends when
     ``g_i . v >= |v|^2`` for the sum v and every i, up to 1e-9 of the longest squared length: then v is the
-    shortest. Going along -v raises no objective (Desideri, 2012; Sener & Koltun, 2018).
+    shortest. Going along -v raises no objective (Desideri, 2012).
 
     Args:
         gradients: shape (K, d), of any scale; see `normalized` for making their lengths comparable.
@@ -32,7 +32,7 @@ def min_norm_weights(gradients: Tensor) -> Tensor:
     Raises:
         DataError: the shape is another, or a gradient is not finite.
 
-    >>> min_norm_weights(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).tolist()
+    >>> [round(weight, 6) for weight in min_norm_weights(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).tolist()]
     [0.8, 0.2]
     """
     if gradients.ndim != 2 or not len(gradients):
@@ -46,29 +46,15 @@ def min_norm_weights(gradients: Tensor) -> Tensor:
             remedy="lower the learning rate if training diverged",
         )  # fmt: skip
     rows = gradients.detach().double()
-    gram = (rows @ rows.T).tolist()
-    weights = _best_two(gram)
-    if len(gram) > 2:
-        _descend(weights, gram)
-    return torch.tensor(weights, dtype=torch.float64, device=gradients.device)
-
-
-def _best_two(gram: list[list[float]]) -> list[float]:
-    """The shortest combination of two vectors, as weights of all K."""
-    n = len(gram)
-    if n == 1:
-        return [1.0]
-    found = []
-    for i in range(n):
-        for j in range(i + 1, n):
-            a, b, ab = gram[i][i], gram[j][j], gram[i][j]
-            share = _share(a, b, ab)
-            length = share**2 * a + (1 - share) ** 2 * b + 2 * share * (1 - share) * ab
-            found.append((length, i, j, share))
-    _, i, j, share = min(found)
-    weights = [0.0] * n
-    weights[i], weights[j] = share, 1.0 - share
-    return weights
+    gram = (rows @ rows.T).cpu()
+    if len(rows) == 1:
+        weights = torch.ones(1, dtype=torch.float64)
+    elif len(rows) == 2:
+        first = _share(float(gram[0, 0]), float(gram[1, 1]), float(gram[0, 1]))
+        weights = torch.tensor([first, 1.0 - first], dtype=torch.float64)
+    else:
+        weights = _shortest(gram)
+    return weights.to(gradients.device)
 
 
 def _share(a: float, b: float, ab: float) -> float:
@@ -81,23 +67,45 @@ def _share(a: float, b: float, ab: float) -> float:
     return (b - ab) / (a + b - 2 * ab)
 
 
-def _descend(weights: list[float], gram: list[list[float]]) -> None:
-    """Move weight from the vertex that adds most length to the one that adds least, in place."""
-    n = len(gram)
-    slack = TOLERANCE * max(gram[i][i] for i in range(n))
-    slope = [sum(g * w for g, w in zip(row, weights, strict=True)) for row in gram]
+def _shortest(gram: Tensor) -> Tensor:
+    """Wolfe's algorithm: take in the vector that shortens most, find the shortest combination of those taken
+    with any weights of sum 1, and give up those whose weight would become negative."""
+    slack = TOLERANCE * float(gram.diagonal().max())
+    weights = torch.zeros(len(gram), dtype=gram.dtype)
+    taken = [int(gram.diagonal().argmin())]
+    weights[taken] = 1.0
     for _ in range(MOST_ITERATIONS):
-        to = min(range(n), key=slope.__getitem__)
-        if sum(w * s for w, s in zip(weights, slope, strict=True)) - slope[to] <= slack:
-            return
-        from_ = max((i for i in range(n) if weights[i] > 0), key=slope.__getitem__)
-        bend = gram[to][to] + gram[from_][from_] - 2 * gram[to][from_]
-        step = weights[from_]
-        if bend > 0:
-            step = min(step, (slope[from_] - slope[to]) / bend)
-        weights[to] += step
-        weights[from_] = max(weights[from_] - step, 0.0)
-        slope = [s + step * (up - down) for s, up, down in zip(slope, gram[to], gram[from_], strict=True)]
+        along = gram @ weights
+        best = int(along.argmin())
+        if best in taken or float(weights @ along - along[best]) <= slack:
+            break
+        taken.append(best)
+        while True:
+            wanted, now = _affine(gram[taken][:, taken]), weights[taken]
+            if bool((wanted > 0).all()):
+                weights[taken] = wanted
+                break
+            back = wanted <= 0
+            way = (now[back] / (now[back] - wanted[back]).clamp(min=1e-300)).min()
+            moved = (1 - way) * now + way * wanted
+            moved[back & (moved <= 1e-15)] = 0.0
+            weights[taken] = moved
+            kept = [i for i in taken if float(weights[i]) > 0]
+            if len(kept) == len(taken):  # nothing left to gain but rounding
+                break
+            taken = kept
+    return weights / weights.sum()
+
+
+def _affine(gram: Tensor) -> Tensor:
+    """Weights of sum 1, of either sign, whose combination is shortest."""
+    n = len(gram)
+    scale = float(gram.diagonal().max()) or 1.0
+    system = torch.ones(n + 1, n + 1, dtype=gram.dtype)
+    system[0, 0], system[1:, 1:] = 0.0, gram / scale
+    right = torch.zeros(n + 1, 1, dtype=gram.dtype)
+    right[0] = 1.0
+    return torch.linalg.lstsq(system, right, driver="gelsd").solution[1:, 0]
 
 
 def normalized(gradients: Tensor, values: Tensor, how: str = "l2") -> Tensor:
