@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from palate.rank.contextual import ContextualBradleyTerry as ContextualBradleyTerry
     from palate.rank.crowd import CrowdBT as CrowdBT
     from palate.rank.cycles import find_cycles as find_cycles
+    from palate.rank.cyclic import CyclicRatings as CyclicRatings
     from palate.rank.dynamic import DynamicBradleyTerry as DynamicBradleyTerry
     from palate.rank.elo import Elo as Elo
     from palate.rank.factor import FactorBT as FactorBT

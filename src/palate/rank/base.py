@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -43,6 +43,8 @@ class Ranker(ABC):
         diagnostics_: what the fit says about itself, for `Leaderboard.diagnostics`.
         scale_: how strengths are shown as ratings.
         n_: judgments per item, shape (M,), where comparisons do not say it.
+        log_odds_: of the first against the second item of pairs, given by their codes, where they are no
+            differences of strengths.
         coefficients_: effects of covariates, one row each (feature, coefficient, standard_error, lower,
             upper, p), where the method has any.
         annotators_: one row per annotator (annotator, n, ...), where the method models them.
@@ -62,6 +64,7 @@ class Ranker(ABC):
     diagnostics_: dict[str, Any]
     scale_: Scale = LOG_ODDS
     n_: Ints | None = None
+    log_odds_: Callable[[Ints, Ints], Floats] | None = None
     coefficients_: pl.DataFrame | None = None
     annotators_: pl.DataFrame | None = None
 
@@ -109,6 +112,7 @@ class Ranker(ABC):
             link=self.link,
             scale=self.scale_,
             n=self.n_,
+            log_odds=self.log_odds_,
             coefficients=self.coefficients_,
             annotators=self.annotators_,
         )

@@ -113,6 +113,8 @@ class Leaderboard:
         coefficients: effects of covariates, one row each, where the method has any.
         annotators: one row per annotator, where the method models them.
         bounds: lower and upper bound of `theta`, shape (M, 2), where intervals are not symmetric.
+        log_odds: of pairs of items by their codes, for a method whose odds are no differences of strengths;
+            win probabilities then follow it in place of `link`.
     """
 
     method: str
@@ -130,6 +132,7 @@ class Leaderboard:
     coefficients: pl.DataFrame | None = None
     annotators: pl.DataFrame | None = None
     bounds: Floats | None = None
+    log_odds: Callable[[Ints, Ints], Floats] | None = None
 
     # -- numbers --
 
@@ -194,7 +197,7 @@ class Leaderboard:
 
     def win_probability(self, a: str, b: str) -> float:
         """Probability that a beats b, a tie being half a win."""
-        return float(self._link(self.theta[self._index(a)] - self.theta[self._index(b)]))
+        return float(self._chance(np.array(self._index(a)), np.array(self._index(b))))
 
     def win_interval(self, a: str, b: str) -> Probability:
         """Probability that a beats b, with the interval of the difference on the probability scale."""
@@ -235,14 +238,14 @@ class Leaderboard:
         counts[i, j] = counts[j, i] = n
         predicted = np.full((size, size), np.nan)
         if self.link is not None:
-            predicted = np.asarray(self.link(self.theta[chosen][:, None] - self.theta[chosen][None, :]))
+            predicted = self._chance(chosen[:, None], chosen[None, :])
             np.fill_diagonal(predicted, np.nan)
         return WinMatrix([self.items[c] for c in chosen], observed, predicted, counts)
 
     @property
     def by_likelihood(self) -> bool:
         """Whether the strengths maximise the likelihood of comparisons whose probabilities are `link`'s."""
-        modelled = self.link is not None and self.comparisons is not None
+        modelled = self.link is not None and self.log_odds is None and self.comparisons is not None
         # A method that says itself how its votes fit has more in its likelihood than the link.
         return modelled and "log_likelihood" in self.fit_diagnostics and "fit" not in self.fit_diagnostics
 
@@ -271,7 +274,7 @@ class Leaderboard:
         if pairs is not None and "components" not in found:
             found["components"] = met(pairs)[0]
         if pairs is not None and self.link is not None:
-            predicted = self.link(self.theta[pairs.first] - self.theta[pairs.second])
+            predicted = self._chance(pairs.first, pairs.second)
             # A method whose votes are not those of `link` says itself how they fit.
             found.setdefault("fit", fit_of_pairs(pairs, predicted))
             found["transitivity"] = transitivity(pairs, predicted)
@@ -399,6 +402,12 @@ class Leaderboard:
         if self.link is None:
             raise ConfigError(f"the method {self.method} predicts no probability to win")
         return self.link
+
+    def _chance(self, first: Ints, second: Ints) -> Floats:
+        """Probability that the first wins, for codes of any shape."""
+        if self.log_odds is not None:
+            return np.asarray(expit(self.log_odds(first, second)))
+        return np.asarray(self._link(self.theta[first] - self.theta[second]))
 
     @property
     def _z(self) -> float:
