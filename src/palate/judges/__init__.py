@@ -12,14 +12,17 @@ from palate.judges.feature_judge import FeatureJudge
 from palate.judges.length import LengthJudge
 
 # Language models load only when a judge needs one.
-_LAZY = dict.fromkeys(("LLMJudge", "LLMRater", "RUBRICS"), "palate.judges.llm")
+_LAZY = dict.fromkeys(("LLMJudge", "LLMRater", "RUBRICS"), "palate.judges.llm") | {
+    "Rubric": "palate.judges.rubric"
+}
 
 if TYPE_CHECKING:
     from palate.judges.llm import RUBRICS, LLMJudge, LLMRater
+    from palate.judges.rubric import Rubric
 
 __all__ = [
     "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "FeatureJudge", "Judge", "LLMJudge", "LLMRater",
-    "LengthJudge", "Scores", "check", "constraints_of", "describe", "parse_constraints",
+    "LengthJudge", "Rubric", "Scores", "check", "constraints_of", "describe", "parse_constraints",
 ]  # fmt: skip
 
 
