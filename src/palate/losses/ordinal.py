@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palate.errors import ConfigError, DataError
+from palate.errors import DataError
 from palate.losses.base import Loss, check_groups, mean_of_lists, require
 
 MOST_LEVELS = 100
+UNKNOWN = "ordinal knows no levels yet; give levels=[...] or train it on labels"
 
 
 class Ordinal(Loss):
@@ -35,6 +36,7 @@ class Ordinal(Loss):
     min_items = 1
     first: nn.Parameter
     gaps: nn.Parameter
+    values: Tensor
 
     def __init__(
         self, *, levels: Sequence[float] | None = None, link: Literal["logit", "probit"] = "logit"
@@ -42,7 +44,8 @@ class Ordinal(Loss):
         super().__init__()
         require(link in ("logit", "probit"), f"link must be 'logit' or 'probit', got {link!r}")
         self.link = link
-        self.levels: tuple[float, ...] = ()
+        self.first, self.gaps = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(0))
+        self.register_buffer("values", torch.empty(0, dtype=torch.float64))
         if levels is not None:
             self._set_levels(torch.as_tensor([float(level) for level in levels], dtype=torch.float64))
 
@@ -57,7 +60,7 @@ class Ordinal(Loss):
         if targets is None:
             return
         targets = targets.double()
-        if not self.levels:
+        if not len(self.values):
             found = torch.unique(targets)
             if not 2 <= len(found) <= MOST_LEVELS:
                 raise DataError(
@@ -65,7 +68,7 @@ class Ordinal(Loss):
                     remedy=f"it wants a scale of 2 to {MOST_LEVELS} levels; use mse or two_hot for others",
                 )  # fmt: skip
             self._set_levels(found)
-        counts = torch.bincount(self._level(targets[:, None])[:, 0], minlength=len(self.levels)) + 0.5
+        counts = torch.bincount(self._level(targets[:, None])[:, 0], minlength=len(self.values)) + 0.5
         below = (counts.cumsum(0) / counts.sum())[:-1]
         cutpoints = torch.logit(below) if self.link == "logit" else torch.special.ndtri(below)
         with torch.no_grad():
@@ -89,14 +92,18 @@ class Ordinal(Loss):
         return mean_of_lists(values, batch.judged, weight)
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """The values a label can take, rising; empty before they are known."""
+        return tuple(self.values.tolist())
+
+    @property
     def cutpoints(self) -> Tensor:
         """The cutpoints c, rising, shape (K - 1,).
 
         Raises:
             ConfigError: the levels are not known yet.
         """
-        if not self.levels:
-            raise ConfigError("ordinal knows no levels yet; give levels=[...] or train it on labels")
+        require(len(self.values) > 0, UNKNOWN)
         return torch.cat([self.first[None], self.first + self.gaps.exp().cumsum(0)])
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ class Ordinal(Loss):
 
     def expected(self, scores: Tensor) -> Tensor:
         """Expected label, shape (...), in units of the labels, at scores of shape (...)."""
-        return self.probabilities(scores) @ torch.tensor(self.levels).to(scores)
+        return self.probabilities(scores) @ self.values.to(scores)
 
     def _set_levels(self, levels: Tensor) -> None:
         rising = torch.unique(levels)
@@ -132,16 +139,21 @@ class Ordinal(Loss):
             2 <= len(rising) <= MOST_LEVELS and bool(torch.isfinite(rising).all()),
             f"ordinal wants 2 to {MOST_LEVELS} different levels, got {len(rising)}",
         )
-        self.levels = tuple(rising.tolist())
-        self.params = {**self.params, "levels": list(self.levels)}
-        start = torch.arange(1, len(rising)) - len(rising) / 2
-        self.first = nn.Parameter(start[0].clone())
-        self.gaps = nn.Parameter(torch.zeros(len(rising) - 2))
+        self.values = rising
+        self.first = nn.Parameter(torch.tensor(1 - len(rising) / 2).to(self.first))
+        self.gaps = nn.Parameter(torch.zeros(len(rising) - 2).to(self.gaps))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(f"{prefix}values")
+        if saved is not None and len(saved):
+            self._set_levels(saved.double())
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _level(self, targets: Tensor) -> Tensor:
         """Which level each label is, 0 for NaN; shape of `targets` (batch, k)."""
-        levels = torch.tensor(self.levels, dtype=torch.float64, device=targets.device)
-        place = torch.searchsorted(levels, targets.nan_to_num(self.levels[0]).contiguous())
+        require(len(self.values) > 0, UNKNOWN)
+        levels = self.values.to(targets.device)
+        place = torch.searchsorted(levels, targets.nan_to_num(float(levels[0])).contiguous())
         place = place.clamp(max=len(levels) - 1)
         bad = ~torch.isnan(targets) & (levels[place] != targets)
         if bool(bad.any()):

@@ -101,7 +101,6 @@ class Sum(Loss):
         """Prepare every term; see `Loss.prepare`."""
         for loss in self._losses():
             loss.prepare(width=width, sources=sources, targets=targets)
-            self.params = {**self.params, **({loss.name: loss.params} if loss.params else {})}
 
     def forward(
         self,

@@ -164,10 +164,13 @@ class RewardModel(Judge):
 
     @property
     def calibrated(self) -> bool:  # type: ignore[override]
-        """Whether a difference of scores, or the margin of a head that compares, is a log-odds."""
-        params = self.loss_params or {}
-        plain = params.get("scale", 1.0) == 1.0 and not params.get("label_margin")
-        return self.loss in LOGISTIC and plain
+        """Whether a difference of scores, or the margin of a head that compares, is a log-odds.
+
+        It is one under a loss with `log_odds` (the likelihood of a logistic choice) unless judgments demand
+        gaps of their own. Penalties shrink such estimates, as `l2` does, and leave them log-odds.
+        """
+        loss = self.loss_ if hasattr(self, "loss_") else losses.get(self.loss, **(self.loss_params or {}))
+        return loss.log_odds and "margin" not in (self.columns or {})
 
     # -- learning --
 
@@ -185,6 +188,11 @@ class RewardModel(Judge):
         """
         self._check()
         loss = losses.get(self.loss, **(self.loss_params or {}))
+        if loss.heads and self.head not in loss.heads:
+            raise ConfigError(
+                f"the loss {self.loss!r} reads a distribution; it needs head={loss.heads[0]!r}, "
+                f"got {self.head!r}"
+            )
         with seeded(self.seed):
             head = heads.get(self.head, data, **(self.head_params or {})).double()
         groups = groups_for(
@@ -229,7 +237,8 @@ class RewardModel(Judge):
         return self.scorer_
 
     def _score(self, prompts: list[str], responses: list[str], **options: Any) -> Scores:
-        return Scores(self._overall(self._fitted().texts(prompts, responses)))
+        outputs = self._fitted().texts(prompts, responses)
+        return Scores(self._overall(outputs), spread=self._spread(outputs))
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str] | Sequence[Sequence[str]], **options: Any
@@ -294,6 +303,14 @@ class RewardModel(Judge):
         with torch.no_grad():
             return self.head_.score(torch.from_numpy(outputs)).numpy()
 
+    def _spread(self, outputs: Floats) -> Floats | None:
+        """Standard deviations of shape (...) from outputs of shape (..., width), where the loss taught them."""
+        if self.head not in self.loss_.heads:
+            return None
+        with torch.no_grad():
+            spread = self.head_.spread(torch.from_numpy(outputs))
+        return None if spread is None else spread.numpy()
+
     @property
     def feature_names_(self) -> tuple[str, ...]:
         """Names of the features in order of the inputs; empty where they have none."""
@@ -330,12 +347,12 @@ class RewardModel(Judge):
         """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
         if "compare" in self.native:
             return Scores(tables.mean_scores(self.margins_data(data)))
-        flat = self._overall(self._fitted().data(data))
-        lengths = np.diff(data.offsets())
-        inside = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
-        scores = np.full(inside.shape, np.nan)
-        scores[inside] = flat
-        return Scores(scores)
+        outputs, lengths = self._fitted().data(data), np.diff(data.offsets())
+        spread = self._spread(outputs)
+        return Scores(
+            tables.padded(self._overall(outputs), lengths),
+            spread=None if spread is None else tables.padded(spread, lengths),
+        )
 
     def predict_proba(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Floats:
         """Shape (n, 2): the probabilities that a and that b is preferred.
@@ -344,9 +361,9 @@ class RewardModel(Judge):
             ConfigError: the loss gives no probabilities.
         """
         if not self.calibrated:
+            odds = ", ".join(name for name in losses.names() if losses.get(name).log_odds)
             raise ConfigError(
-                f"scores under the loss {self.loss!r} are no log-odds; "
-                f"use compare, or one of {', '.join(sorted(LOGISTIC))}"
+                f"scores under the loss {self.loss!r} are no log-odds; use compare, or one of {odds}"
             )
         first = self.compare(prompts, a, b).probability
         return np.stack([first, 1.0 - first], axis=1)
@@ -375,7 +392,3 @@ class RewardModel(Judge):
         from palate.reward.store import load
 
         return load(Path(folder), encoder)
-
-
-LOGISTIC = frozenset({"bradley_terry", "ranknet", "robust", "davidson", "listmle"})
-"""Losses under which P(a beats b), given that one does, is the logistic of the difference of scores."""

@@ -50,3 +50,11 @@ def mean_scores(table: Floats) -> Floats:
     count = there.sum(axis=-1)
     total = np.where(there, table, 0.0).sum(axis=-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 1)
+
+
+def padded(flat: Floats, lengths: npt.NDArray[np.int64]) -> Floats:
+    """Values of all alternatives in rows of their judgments: (n, k) padded with NaN, from (alternatives,)."""
+    inside = np.arange(int(lengths.max(initial=0)))[None, :] < lengths[:, None]
+    rows = np.full(inside.shape, np.nan)
+    rows[inside] = flat
+    return rows
