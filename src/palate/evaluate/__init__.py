@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from palate._callable import make_callable
-from palate.evaluate.calibration import brier, expected_calibration_error, log_loss, reliability
+from palate.evaluate.best_of_n import (
+    best_of_n,
+    best_of_n_kl,
+    best_of_n_report,
+    selection_weights,
+)
+from palate.evaluate.calibration import (
+    average_calibration_error,
+    brier,
+    expected_calibration_error,
+    log_loss,
+    maximum_calibration_error,
+    reliability,
+)
 from palate.evaluate.compare import compare
 from palate.evaluate.evaluate import evaluate
 from palate.evaluate.intervals import Rate, mean_with_interval, share_with_interval, wilson
@@ -23,6 +36,7 @@ from palate.evaluate.metrics import (
     spearman,
     win_rate,
 )
+from palate.evaluate.overoptimisation import GoldLaw, gold_law, over_optimisation, tilted
 from palate.evaluate.paired import mcnemar, paired_accuracy
 from palate.evaluate.paired_setting import paired_setting_test
 from palate.evaluate.pairwise_alignment import pairwise_alignment
@@ -33,6 +47,7 @@ from palate.evaluate.policy import (
     policy_ranking_accuracy,
     training_curves,
 )
+from palate.evaluate.probes import PROBES, hacking_probes
 from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, ties_score
 from palate.evaluate.reward_models import compare_reward_models
 from palate.evaluate.style import (
@@ -46,6 +61,8 @@ from palate.evaluate.style import (
 from palate.report import Report
 
 __all__ = [
+    "PROBES",
+    "GoldLaw",
     "OrderEffects",
     "Rate",
     "Report",
@@ -53,13 +70,19 @@ __all__ = [
     "accuracy",
     "accuracy_by",
     "answer_win_rate",
+    "average_calibration_error",
     "best_of_credit",
+    "best_of_n",
+    "best_of_n_kl",
+    "best_of_n_report",
     "brier",
     "compare",
     "compare_reward_models",
     "evaluate",
     "evaluate_policy",
     "expected_calibration_error",
+    "gold_law",
+    "hacking_probes",
     "implicit_margins",
     "instruction_difficulty",
     "kendall_tau",
@@ -67,9 +90,11 @@ __all__ = [
     "length_controlled_win_rate",
     "length_correlation",
     "log_loss",
+    "maximum_calibration_error",
     "mcnemar",
     "mean_with_interval",
     "order_effects",
+    "over_optimisation",
     "paired_accuracy",
     "paired_setting_test",
     "pairwise_alignment",
@@ -78,6 +103,7 @@ __all__ = [
     "ranking_accuracy",
     "reliability",
     "reward_bench",
+    "selection_weights",
     "share_with_interval",
     "spearman",
     "split_by_length",
@@ -85,6 +111,7 @@ __all__ = [
     "style_difference",
     "style_report",
     "ties_score",
+    "tilted",
     "training_curves",
     "wilson",
     "win_rate",

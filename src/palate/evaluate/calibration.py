@@ -22,6 +22,7 @@ def reliability(
     strategy: Strategy = "uniform",
     *,
     low: float = 0.0,
+    symmetric: bool = False,
 ) -> pl.DataFrame:
     """Stated against observed frequency in bins of the stated probability.
 
@@ -32,6 +33,9 @@ def reliability(
         strategy: "uniform" gives bins of equal width over [low, 1], "quantile" of equal counts. A bin holds
             its upper edge and not its lower one, but the first bin holds both.
         low: the least probability that can be stated (0.5 for the confidence in the side preferred).
+        symmetric: count every pair in both orders, ``(p, y)`` and ``(1 - p, 1 - y)``. Where the chosen side
+            always comes first, its outcome is constantly 1, and calibration else says nothing but how sure
+            the judge is.
 
     Returns:
         One row for each bin that is not empty: lower, upper (its edges), n, predicted, observed,
@@ -39,6 +43,8 @@ def reliability(
         observed_upper (95 %).
     """
     p, y = _answered(probability, outcome)
+    if symmetric:
+        p, y = np.concatenate([p, 1.0 - p]), np.concatenate([y, 1.0 - y])
     edges = _edges(p, bins, strategy, low)
     code = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, len(edges) - 2)
     rows = []
@@ -69,11 +75,54 @@ def expected_calibration_error(
     strategy: Strategy = "uniform",
     *,
     low: float = 0.0,
+    symmetric: bool = False,
 ) -> float:
-    """Mean distance of stated from observed frequency over bins, weighted by count (Naeini et al. 2015)."""
-    table = reliability(probability, outcome, bins, strategy, low=low)
+    """Mean distance of stated from observed frequency over bins, weighted by count (Naeini et al. 2015).
+
+    Arguments as in `reliability`; NaN where nothing was answered.
+    """
+    gap, n = _gaps(reliability(probability, outcome, bins, strategy, low=low, symmetric=symmetric))
+    return float(np.average(gap, weights=n)) if len(gap) else np.nan
+
+
+def average_calibration_error(
+    probability: npt.ArrayLike,
+    outcome: npt.ArrayLike,
+    bins: int = 10,
+    strategy: Strategy = "uniform",
+    *,
+    low: float = 0.0,
+    symmetric: bool = False,
+) -> float:
+    """Mean distance of stated from observed frequency over bins that are not empty, each counting the same.
+
+    Arguments as in `reliability`; NaN where nothing was answered.
+    """
+    gap, _ = _gaps(reliability(probability, outcome, bins, strategy, low=low, symmetric=symmetric))
+    return float(gap.mean()) if len(gap) else np.nan
+
+
+def maximum_calibration_error(
+    probability: npt.ArrayLike,
+    outcome: npt.ArrayLike,
+    bins: int = 10,
+    strategy: Strategy = "uniform",
+    *,
+    low: float = 0.0,
+    symmetric: bool = False,
+) -> float:
+    """Largest distance of stated from observed frequency over bins (Naeini et al. 2015).
+
+    Arguments as in `reliability`; NaN where nothing was answered.
+    """
+    gap, _ = _gaps(reliability(probability, outcome, bins, strategy, low=low, symmetric=symmetric))
+    return float(gap.max()) if len(gap) else np.nan
+
+
+def _gaps(table: pl.DataFrame) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Distance of stated from observed frequency in each bin, and how many answers it holds."""
     gap = np.abs(table["predicted"].to_numpy() - table["observed"].to_numpy())
-    return float(np.average(gap, weights=table["n"].to_numpy())) if table.height else np.nan
+    return gap, table["n"].to_numpy()
 
 
 def brier(probability: npt.ArrayLike, outcome: npt.ArrayLike) -> float:
