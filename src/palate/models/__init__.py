@@ -15,6 +15,7 @@ _PARTS = {
     "TextEncoder": "encoder",
     "load_encoder": "encoder",
     "embed": "cache",
+    "embed_counting": "cache",
     "CausalLM": "lm",
     "LoraSettings": "lm",
     "load_causal_lm": "lm",
@@ -29,6 +30,7 @@ _PARTS = {
 
 if TYPE_CHECKING:
     from palate.models.cache import embed as embed
+    from palate.models.cache import embed_counting as embed_counting
     from palate.models.encoder import TextEncoder as TextEncoder
     from palate.models.encoder import load_encoder as load_encoder
     from palate.models.generation import generate as generate

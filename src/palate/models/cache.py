@@ -52,6 +52,19 @@ def embed(
     Warns:
         PalateWarning: texts are longer than the encoder's window, whether they come from the cache or not.
     """
+    vectors, lengths = embed_counting(encoder, texts, cache=cache, batch_size=batch_size)
+    encoder.warn_of_cuts(lengths)
+    return vectors
+
+
+def embed_counting(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    *,
+    cache: bool | str | os.PathLike[str] = True,
+    batch_size: int = 64,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """As `embed` without the warning, and each text's length in tokens before it is cut, shape (n,)."""
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     rows = {key: row for row, key in reversed(list(enumerate(keys)))}
     number = {key: place for place, key in enumerate(rows)}
@@ -63,8 +76,7 @@ def embed(
         folder = cache_folder("embeddings") if cache is True else Path(cache)
         with _opened(folder / f"{encoder.fingerprint}.sqlite") as store:
             vectors, lengths = _through(store, encoder, list(rows), distinct, batch_size)
-    encoder.warn_of_cuts(lengths[places])
-    return vectors[places]
+    return vectors[places], lengths[places]
 
 
 def _through(

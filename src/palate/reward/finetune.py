@@ -1,8 +1,8 @@
-"""A reward model whose transformer is trained along: a scalar head on an encoder or a causal LM."""
+"""A reward model whose transformer is trained along: a sequence classifier read by any head."""
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,37 +11,73 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from palate.data import PreferenceData
-from palate.errors import ConfigError, PalateWarning
+from palate.errors import ConfigError
+from palate.losses import Loss
 from palate.models.lm import prepare_tokenizer
-from palate.models.loading import loading, locate
-from palate.models.tokens import encode_prompts, encode_responses
+from palate.models.loading import loading, locate, quiet
 from palate.reward import inputs
 from palate.reward.heads import Head
 from palate.reward.scorers import Scorer, training_config
-from palate.training import (
-    Loss,
-    PreferenceTrainer,
-    Scored,
-    ScoreFunction,
-    TrainingGroups,
-    seeded,
-)
+from palate.reward.sequences import Style, TokenSequences, encode, style_of
+from palate.training import PreferenceTrainer, Scored, ScoreFunction, TrainingGroups, seeded
 
 if TYPE_CHECKING:
     from palate.runs import Run
 
 Floats = npt.NDArray[np.float64]
-WINDOW = 512
+LARGEST_WINDOW = 1 << 20
+ROWS = 32
+
+
+class LastLayer(nn.Linear):
+    """The linear layer that gives the outputs, in float32 whatever the transformer computes in: small updates
+    vanish in bfloat16.
+
+    Attributes:
+        dropout: share of its inputs set to zero in training.
+        intercept: whether the architecture's own layer has one.
+        seen: what it read last, after dropout; taken away by `features`.
+    """
+
+    def __init__(self, like: nn.Linear, bias: bool, dropout: float) -> None:
+        super().__init__(like.in_features, like.out_features, bias and like.bias is not None)
+        self.dropout, self.intercept = dropout, like.bias is not None
+        self.seen: Tensor | None = None
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(getattr(like, name))
+
+    def forward(self, input: Tensor) -> Tensor:
+        read = nn.functional.dropout(input.float(), self.dropout, self.training)
+        self.seen = read
+        return super().forward(read)
+
+    def features(self, input_ids: Tensor, pad: int) -> Tensor:
+        """What the outputs of each row were made from, shape (rows, h). A layer that reads every token is
+        taken at the last that is no padding, as transformers takes its outputs."""
+        seen, self.seen = self.seen, None
+        assert seen is not None
+        if seen.ndim == 2:
+            return seen
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last = (place * (input_ids != pad)).argmax(-1)
+        return seen[torch.arange(len(seen), device=seen.device), last]
+
+
+def last_layer(model: nn.Module) -> LastLayer:
+    """The layer that is trained and read: under adapters the copy they made."""
+    return [module for module in model.modules() if isinstance(module, LastLayer)][-1]
 
 
 @dataclass
 class TextGroups:
     """Tokenised alternatives and the groups that point at them; what the trainer takes batches from."""
 
-    tokens: list[list[int]]
+    sequences: TokenSequences
+    position: npt.NDArray[np.int64]  # (n, k), number of each alternative's sequence
     groups: TrainingGroups
     tokenizer: Any
     pad_to_multiple_of: int
@@ -50,46 +86,55 @@ class TextGroups:
         return len(self.groups)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """See `palate.training.Groups`; adds `input_ids` and `attention_mask` of the judged alternatives."""
+        """See `palate.training.Groups`; adds what the transformer reads of the judged alternatives."""
         index = np.asarray(rows)
-        mask = self.groups.mask[index]
-        used = self.groups.position[index][mask]
-        return {
-            **pad_tokens(self.tokenizer, [self.tokens[i] for i in used], self.pad_to_multiple_of),
-            **self.groups.tensors(index),
-        }
+        used = self.position[index][self.groups.mask[index]]
+        tokens = self.sequences.padded(self.tokenizer, used.tolist(), self.pad_to_multiple_of)
+        return {"tokens": tokens, **self.groups.tensors(index)}
 
 
-def pad_tokens(tokenizer: Any, tokens: list[list[int]], multiple: int) -> dict[str, Tensor]:
-    """Right-padded `input_ids` and `attention_mask`, both of shape (rows, length)."""
-    padded = tokenizer.pad(
-        {"input_ids": tokens}, padding=True, pad_to_multiple_of=multiple, return_tensors="pt"
-    )
-    return {name: padded[name] for name in ("input_ids", "attention_mask")}
-
-
-def score_batch(head: Head) -> ScoreFunction:
-    """Reads the labels of a sequence classifier with `head`."""
+def score_batch(head: Head, pad: int, views: int = 1) -> ScoreFunction:
+    """Reads the outputs of a sequence classifier with `head`, from as many passes as the loss needs."""
 
     def score(model: Any, batch: dict[str, Any]) -> Scored:
-        values = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-        mask = batch["mask"]
-        outputs = values.new_zeros(*mask.shape, values.shape[1])
-        outputs = outputs.masked_scatter(mask[:, :, None], values)
-        return replace(head.read(outputs, batch), tokens=int(batch["attention_mask"].sum()))
+        tokens, mask = batch["tokens"], batch["mask"]
+        last = last_layer(model)
+
+        def in_groups(values: Tensor) -> Tensor:
+            empty = values.new_zeros(*mask.shape, values.shape[1])
+            return empty.masked_scatter(mask[:, :, None], values)
+
+        outputs = model(**tokens).logits
+        features, second = last.features(tokens["input_ids"], pad), None
+        if views == 2:
+            model(**tokens)
+            second = last.features(tokens["input_ids"], pad)
+            if model.training and torch.equal(features, second):
+                raise ConfigError(
+                    "the loss compares two passes that differ by dropout, and this model has none; "
+                    "set dropout above 0"
+                )
+        return replace(
+            head.read(in_groups(outputs), batch),
+            tokens=views * int(tokens["attention_mask"].sum()),
+            features=in_groups(features),
+            second=None if second is None else in_groups(second),
+        )
 
     return score
 
 
 class TunedScorer:
-    """Trains and applies a transformer with a scalar head."""
+    """Trains and applies a sequence classifier."""
 
     def __init__(self, settings: dict[str, Any], head: Head) -> None:
         self.settings, self.head = settings, head
         self.training = training_config(settings)
         self.model: Any = None
         self.tokenizer: Any = None
-        self.window = WINDOW
+        self.style: Style = "pair"
+        self.window = 0
+        self.own_base = False  # whether the adapters sit on weights that `encoder` does not name
 
     def fit(
         self,
@@ -99,124 +144,187 @@ class TunedScorer:
         run: Run | None,
         init: Scorer | None,
     ) -> dict[str, Any]:
-        self._build(self.settings["encoder"], self.training.lora)
+        if init is None:
+            self.build(self.settings["encoder"], self.training.lora)
+        else:
+            self._start_from(init)
         prompts, responses = inputs.texts_of(data)
-        made = TextGroups(
-            self._tokenise(prompts, responses), groups, self.tokenizer, self.training.pad_to_multiple_of
+        used, place = np.unique(groups.position[groups.mask], return_inverse=True)
+        position = np.zeros_like(groups.position)
+        position[groups.mask] = place
+        sequences = self._encode(
+            [prompts[i] for i in used], [responses[i] for i in used], inputs.rows_of(data, used)
         )
+        sequences.warn()
+        groups.prepare(loss, last_layer(self.model).in_features)
+        made = TextGroups(sequences, position, groups, self.tokenizer, self.training.pad_to_multiple_of)
+        score = score_batch(self.head.float(), self.tokenizer.pad_token_id, loss.views)
         trainer = PreferenceTrainer(
-            self.model, made, score_batch(self.head), loss, self.training, run=run, stage="reward"
+            self.model, made, score, loss, self.training, run=run, stage="reward", beside=self.head
         )
         last = trainer.fit()
         self.model.eval()
-        return {
-            "steps": trainer.args.max_steps,
-            **{k: v for k, v in last.items() if k not in ("time", "stage")},
-        }
+        self.head.cpu().double()
+        kept = {name: value for name, value in last.items() if name not in ("time", "stage")}
+        return {"steps": trainer.args.max_steps, **kept, **sequences.counts}
 
-    def texts(self, prompts: list[str], responses: list[str]) -> Floats:
-        tokens = self._tokenise(prompts, responses)
-        outputs = np.empty((len(tokens), self.head.width))
-        order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+    def texts(self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None) -> Floats:
+        """Outputs for n responses, shape (n, width); `rows` are where they come from, for errors."""
+        sequences = self._encode(prompts, responses, rows)
+        sequences.warn()
+        outputs = np.empty((len(sequences), self.head.width))
+        order = np.argsort([-len(ids) for ids in sequences.ids], kind="stable")
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            for start in range(0, len(order), 32):
-                rows = order[start : start + 32]
-                batch = pad_tokens(
-                    self.tokenizer, [tokens[i] for i in rows], self.training.pad_to_multiple_of
-                )
+            for start in range(0, len(order), ROWS):
+                some = order[start : start + ROWS]
+                batch = sequences.padded(self.tokenizer, some.tolist(), self.training.pad_to_multiple_of)
                 found = self.model(**{name: value.to(device) for name, value in batch.items()}).logits
-                outputs[rows] = found.double().cpu().numpy()
+                outputs[some] = found.double().cpu().numpy()
         return outputs
 
     def features(self, features: Floats) -> Floats:
         raise ConfigError("this reward model was fitted on texts and reads no features; use score")
 
-    def data(self, data: PreferenceData) -> Floats:
-        return self.texts(*inputs.texts_of(data))
-
     def contexts(self, prompts: list[str]) -> Floats | None:
         return None
 
+    def data(self, data: PreferenceData) -> Floats:
+        prompts, responses = inputs.texts_of(data)
+        return self.texts(prompts, responses, inputs.rows_of(data, np.arange(len(prompts))))
+
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        self.model.save_pretrained(str(folder / "model"))
-        self.tokenizer.save_pretrained(str(folder / "model"))
-        return {"adapters": self.training.lora > 0}, {}
+        adapters = hasattr(self.model, "peft_config")
+        with quiet():
+            if self.own_base:
+                plain(self.model, merge=False).save_pretrained(str(folder / "base"))
+            self.model.save_pretrained(str(folder / "model"))
+            self.tokenizer.save_pretrained(str(folder / "model"))
+        tensors = {name: value.detach() for name, value in last_layer(self.model).state_dict().items()}
+        described = {
+            "adapters": adapters, "base": self.own_base, "style": self.style, "window": self.window,
+        }  # fmt: skip
+        return described, tensors
 
     def read(self, folder: Path, described: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         place = str(folder / "model")
+        self.own_base = described["base"]
         if described["adapters"]:
             from peft import PeftModel
 
-            self._build(self.settings["encoder"], lora=0)
+            self.build(str(folder / "base") if self.own_base else self.settings["encoder"], tokenizer=place)
             self.model = PeftModel.from_pretrained(self.model, place)
         else:
-            self._build(place, lora=0)
+            self.build(place)
+        last_layer(self.model).load_state_dict(tensors)  # a folder in bfloat16 rounds it
+        self.style, self.window = described["style"], described["window"]
         self.model.eval()
 
-    def _build(self, name: str, lora: int) -> None:
+    def build(self, name: str, lora: int = 0, tokenizer: str | None = None) -> list[str]:
+        """Load transformer and tokenizer, put the last layer in place and adapters on top; returns the names
+        of the modules whose weights the folder does not hold, which start anew."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         source = locate(name)
+        read = source if tokenizer is None else locate(tokenizer)
         with loading(source), seeded(self.training.seed):
-            self.model = AutoModelForSequenceClassification.from_pretrained(
+            self.model, info = AutoModelForSequenceClassification.from_pretrained(
                 source.location,
                 num_labels=self.head.width,
                 dtype=getattr(torch, self.training.weights_dtype),
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 **source.arguments,
             )
-            self.tokenizer = AutoTokenizer.from_pretrained(source.location, **source.arguments)
-            if lora:
-                from peft import LoraConfig, TaskType, get_peft_model
+            self.tokenizer = AutoTokenizer.from_pretrained(read.location, **read.arguments)
+            unread = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
+            new = sorted({key.rpartition(".")[0] for key in unread})
+            self._set_last_layer(new)
+            self._finish(lora, new)
+        self.style = style_of(self.tokenizer, self.model.config.model_type)
+        return new
 
-                self.model = get_peft_model(
-                    self.model,
-                    LoraConfig(
-                        task_type=TaskType.SEQ_CLS, r=lora, lora_alpha=2 * lora, target_modules="all-linear"
-                    ),
-                )
+    def _set_last_layer(self, new: Sequence[str]) -> None:
+        name, old = [item for item in self.model.named_modules() if isinstance(item[1], nn.Linear)][-1]
+        if old.out_features != self.head.width:
+            raise ValueError(f"its last linear layer {name} gives {old.out_features} outputs")
+        last = LastLayer(old, self.head.bias, self.settings["dropout"])
+        if name in new:
+            nn.init.normal_(last.weight, std=1 / (last.in_features + 1))
+        parent, _, child = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), child, last)
+
+    def _finish(self, lora: int, new: Sequence[str]) -> None:
+        """Add adapters, and settle padding and window."""
+        if lora:
+            from peft import LoraConfig, TaskType, get_peft_model
+
+            settings = LoraConfig(
+                task_type=TaskType.SEQ_CLS, r=lora, lora_alpha=2 * lora, target_modules="all-linear",
+                modules_to_save=list(new) or None,
+            )  # fmt: skip
+            self.model = get_peft_model(self.model, settings)
         prepare_tokenizer(self.tokenizer)
-        self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        limit = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", WINDOW))
-        self.window = min(self.training.max_length or WINDOW, limit)
+        config = self.model.config.get_text_config()
+        self.model.config.pad_token_id = config.pad_token_id = self.tokenizer.pad_token_id
+        limits = (
+            self.training.max_length,
+            self.tokenizer.model_max_length,
+            getattr(config, "max_position_embeddings", None),
+        )
+        self.window = min(limit for limit in (*limits, LARGEST_WINDOW) if limit is not None)
 
-    def _tokenise(self, prompts: list[str], responses: list[str]) -> list[list[int]]:
-        """Prompt and response as one sequence; prompts lose their beginning where both do not fit."""
-        before, between, after = _specials(self.tokenizer)
-        if between:
-            first, second = (self._plain(texts) for texts in (prompts, responses))
-        else:  # a language model: what generation would see, closed by its end of turn
-            first = [ids.tolist() for ids in encode_prompts(self.tokenizer, prompts)]
-            second = [ids.tolist() for ids in encode_responses(self.tokenizer, responses)]
-            before, after = [], []
-        room = self.window - len(before) - len(between) - len(after)
-        cut = sum(len(ids) > room for ids in second)
-        shortened = sum(len(a) + len(b) > room >= len(b) for a, b in zip(first, second, strict=True))
-        if cut or shortened:
-            warnings.warn(
-                f"{cut} responses were cut on the right and {shortened} prompts on the left to fit "
-                f"{self.window} tokens; raise max_length in training where the model has room",
-                PalateWarning,
-                stacklevel=2,
-            )
-        out = []
-        for a, b in zip(first, second, strict=True):
-            kept = b[:room]
-            head = a[max(0, len(a) - (room - len(kept))) :]
-            out.append([*before, *head, *between, *kept, *after])
-        return out
+    def _start_from(self, init: Scorer) -> None:
+        """Go on from another fitted model: with its adapters if they are of the rank asked for, else with new
+        ones on its merged weights."""
+        if not isinstance(init, TunedScorer) or init.head.width != self.head.width:
+            raise ConfigError('init must be a model with mode="finetune" and the same head')
+        same = all(init.settings[name] == self.settings[name] for name in ("encoder", "dropout"))
+        same &= init.training.weights_dtype == self.training.weights_dtype
+        same &= _rank(init.model) == self.training.lora
+        self.tokenizer = copy.deepcopy(init.tokenizer)
+        with seeded(self.training.seed):
+            if same:
+                self.model, self.own_base = copy.deepcopy(init.model), init.own_base
+                self._finish(0, ())
+            else:
+                self.model, self.own_base = plain(init.model), self.training.lora > 0
+                self.model.to(getattr(torch, self.training.weights_dtype))
+                self._set_last_layer(())
+                last_layer(self.model).load_state_dict(last_layer(init.model).state_dict())
+                self._finish(self.training.lora, ())
+        if same and self.training.lora:  # a loaded model has adapters that do not learn
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_("lora_" in name or ".modules_to_save." in name)
+        self.style = init.style
+        self.head.load_state_dict(init.head.state_dict())
 
-    def _plain(self, texts: list[str]) -> list[list[int]]:
-        return (
-            list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
+    def _encode(
+        self, prompts: list[str], responses: list[str], rows: inputs.Integers | None
+    ) -> TokenSequences:
+        return encode(
+            self.tokenizer, self.style, prompts, responses, self.window, self.settings["too_long"], rows
         )
 
 
-def _specials(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """Ids a tokenizer puts before, between and after two texts."""
-    a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
-    both = list(tokenizer("a", "b")["input_ids"])
-    starts = [i for i in range(len(both)) if both[i : i + len(a)] == a]
-    start = starts[0]
-    second = next(i for i in range(start + len(a), len(both)) if both[i : i + len(b)] == b)
-    return both[:start], both[start + len(a) : second], both[second + len(b) :]
+def _rank(model: Any) -> int:
+    """Rank of a model's adapters; 0 without."""
+    settings = getattr(model, "peft_config", None)
+    return int(settings["default"].r) if settings else 0
+
+
+def plain(model: Any, merge: bool = True) -> Any:
+    """A copy that transformers alone can read: adapters merged in float32 (or taken off), and an ordinary
+    last layer, with an intercept where the architecture has one."""
+    made, dtype = copy.deepcopy(model), model.dtype
+    if hasattr(made, "peft_config"):
+        made = made.float().merge_and_unload() if merge else made.unload()
+    name, last = [item for item in made.named_modules() if isinstance(item[1], LastLayer)][-1]
+    linear = nn.Linear(last.in_features, last.out_features, last.intercept)
+    with torch.no_grad():
+        linear.weight.copy_(last.weight)
+        if last.intercept:
+            linear.bias.copy_(torch.zeros_like(linear.bias) if last.bias is None else last.bias)
+    parent, _, child = name.rpartition(".")
+    setattr(made.get_submodule(parent), child, linear)
+    return made.to(dtype)

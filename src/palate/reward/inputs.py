@@ -43,6 +43,34 @@ def texts_of(data: PreferenceData) -> tuple[list[str], list[str]]:
     return pc.take(prompts, pa.array(row)).to_pylist(), responses.to_pylist()
 
 
+def rows_of(data: PreferenceData, alternatives: Integers) -> Integers:
+    """The row, from 1, of the judgment that each of the flat alternatives numbered belongs to."""
+    return np.searchsorted(data.offsets(), alternatives, side="right")
+
+
+def refuse_long(lengths: Integers, window: int, rows: Integers | None = None) -> None:
+    """Refuse texts of more tokens than a model reads.
+
+    Args:
+        lengths: tokens of each text, shape (n,).
+        window: most tokens the model reads.
+        rows: where each text comes from, from 1, shape (n,); its place in the list if None.
+
+    Raises:
+        DataError: which is the first, and how many there are.
+    """
+    long = np.flatnonzero(lengths > window)
+    if len(long):
+        first = int(long[0])
+        raise DataError(
+            f"a text of {lengths[first]} tokens where the model reads {window}; "
+            f"{len(long)} of {len(lengths)} texts are too long",
+            row=first + 1 if rows is None else int(rows[first]), field="responses",
+            remedy='shorten or drop them, take a model with a larger window, or let them be cut '
+            '(too_long="cut")',
+        )  # fmt: skip
+
+
 def features_of(data: PreferenceData, names: Sequence[str] = ()) -> Floats:
     """The feature vectors of every flat alternative, shape (alternatives, d), each number named by `names`.
 

@@ -24,6 +24,7 @@ from palate.training.groups import groups_for
 if TYPE_CHECKING:
     import polars as pl
 
+    from palate.reward.sequences import TooLong
     from palate.runs import Run
     from palate.training import TrainingConfig
 
@@ -64,6 +65,8 @@ class RewardModel(Judge):
         columns: what judgments tell the loss beside who won: "strength", "margin", "smoothing" or "source",
             each with the column or metadata key that holds it; see `palate.training.told.COLUMNS`.
         training: settings of training in steps, see `palate.training.TrainingConfig`.
+        too_long: what to do with texts beyond the encoder's window: "cut" them, counted in `fit_` and warned
+            of, or "error".
         seed: of new weights and of the order of the data.
         name: how it signs as a judge.
 
@@ -109,6 +112,7 @@ class RewardModel(Judge):
         feature_names: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
         training: TrainingConfig | Mapping[str, Any] | None = None,
+        too_long: TooLong = "cut",
         seed: int = 0,
         name: str = "reward_model",
     ) -> None:
@@ -131,6 +135,7 @@ class RewardModel(Judge):
         self.feature_names = feature_names
         self.columns = columns
         self.training = training
+        self.too_long = too_long
         self.seed = seed
 
     # -- parameters --
@@ -213,6 +218,7 @@ class RewardModel(Judge):
             ("mode", self.mode, ("frozen", "finetune")),
             ("groups", self.groups, ("auto", "pairs", "lists")),
             ("pull", self.pull, ("zero", "start")),
+            ("too_long", self.too_long, ("cut", "error")),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
@@ -376,6 +382,20 @@ class RewardModel(Judge):
 
         self._fitted()
         return save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> RewardModel:
+        """A reward model that any library trained as a sequence classifier; see
+        `palate.reward.interop.from_pretrained`."""
+        from palate.reward.interop import from_pretrained
+
+        return from_pretrained(name, **options)
+
+    def export(self, folder: str | Path, **options: Any) -> Path:
+        """Write a folder that transformers loads; see `palate.reward.interop.export`."""
+        from palate.reward.interop import export
+
+        return export(self, folder, **options)
 
     @classmethod
     def load(cls, folder: str | Path, *, encoder: FeatureJudge | None = None) -> RewardModel:

@@ -240,28 +240,42 @@ class TextScorer(_NetworkScorer):
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
-        prompts, responses, text = inputs.unique_texts(
-            [prompts[i] for i in used], [responses[i] for i in used]
+        values, text, cut = self._inputs(
+            [prompts[i] for i in used], [responses[i] for i in used], inputs.rows_of(data, used)
         )
         position = text[place.reshape(groups.position.shape)]
-        values = self._embed(prompts, responses)
+        counted = {"truncated_responses": cut}
         if not self.head.context_width:
-            return self._fit(values, position, groups, loss, run, init)
+            return self._fit(values, position, groups, loss, run, init) | counted
         asked = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
         distinct = asked.gather(groups.judgment).unique(maintain_order=True)
-        embedded = self._embedded([distinct.to_list()])
+        embedded, lengths = self._embedded([distinct.to_list()])
+        self.encoder.warn_of_cuts(lengths)
         code = asked.gather(groups.judgment).replace_strict(distinct, np.arange(len(distinct))).to_numpy()
         told = replace(groups, extra={**groups.extra, "context": embedded[code]})
-        return self._fit(values, position, told, loss, run, init, embedded)
+        return self._fit(values, position, told, loss, run, init, embedded) | counted
 
-    def _embed(self, prompts: list[str], responses: list[str]) -> Floats:
-        return self._embedded(inputs.encoder_texts(prompts, responses, self.settings["text"]))
+    def _inputs(
+        self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None
+    ) -> tuple[Floats, inputs.Integers, int]:
+        """Vectors of the distinct texts, the place of each text given among them, and of how many of those
+        given the encoder reads only the beginning; `rows` are where they come from, for an error."""
+        distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
+        values, lengths = self._embedded(
+            inputs.encoder_texts(distinct_prompts, distinct, self.settings["text"])
+        )
+        if self.settings["too_long"] == "error":
+            inputs.refuse_long(lengths[place], self.encoder.max_length, rows)
+        self.encoder.warn_of_cuts(lengths[place])
+        return values, place, int((lengths[place] > self.encoder.max_length).sum())
 
-    def _embedded(self, blocks: list[list[str]]) -> Floats:
-        """The embeddings of blocks of equally many texts side by side."""
-        from palate.models import embed
+    def _embedded(self, blocks: list[list[str]]) -> tuple[Floats, inputs.Integers]:
+        """The embeddings of blocks of equally many texts side by side, and the most tokens of each."""
+        from palate.models import embed_counting
 
-        values = np.concatenate([embed(self.encoder, block) for block in blocks], axis=1)
+        found = [embed_counting(self.encoder, block) for block in blocks]
+        lengths = np.max([count for _, count in found], axis=0)
+        values = np.concatenate([vectors for vectors, _ in found], axis=1)
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise DataError(
@@ -269,7 +283,7 @@ class TextScorer(_NetworkScorer):
                 f"{blocks[-1][int(np.flatnonzero(bad)[0])][:60]!r}",
                 field="responses", remedy="clear the embedding cache or use another encoder",
             )  # fmt: skip
-        return values.astype(np.float64)
+        return values.astype(np.float64), lengths
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         described, tensors = super().write(folder)
@@ -282,8 +296,13 @@ class TextScorer(_NetworkScorer):
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         if not prompts:
             return np.empty((0, self.head.width))
-        distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
-        return self._apply(self._embed(distinct_prompts, distinct))[place]
+        return self._scored(prompts, responses)
+
+    def _scored(
+        self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None
+    ) -> Floats:
+        values, place, _ = self._inputs(prompts, responses, rows)
+        return self._apply(values)[place]
 
     def contexts(self, prompts: list[str]) -> Floats | None:
         if not self.head.context_width:
@@ -292,13 +311,16 @@ class TextScorer(_NetworkScorer):
         if not prompts:
             return np.empty((0, self.head.context_width))
         with torch.no_grad():
-            return self.network.context(torch.from_numpy(self._embedded([prompts]))).numpy()
+            return self.network.context(torch.from_numpy(self._embedded([prompts])[0])).numpy()
 
     def features(self, features: Floats) -> Floats:
         raise ConfigError("this reward model was fitted on texts and reads no features; use score")
 
     def data(self, data: PreferenceData) -> Floats:
-        return self.texts(*inputs.texts_of(data))
+        prompts, responses = inputs.texts_of(data)
+        if not prompts:
+            return np.empty((0, self.head.width))
+        return self._scored(prompts, responses, inputs.rows_of(data, np.arange(len(prompts))))
 
 
 def make_scorer(settings: dict[str, Any], head: Head) -> Scorer:

@@ -117,8 +117,8 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         self._passes = (-1, 0)
         self.history: list[dict[str, Any]] = []
         self.beside = nn.ModuleDict({"loss": _module(loss), "head": beside or nn.Module()})
-        if config.gradient_checkpointing and not getattr(model, "supports_gradient_checkpointing", False):
-            raise ConfigError("gradient_checkpointing is for transformers that support it; this model does not")
+        if config.gradient_checkpointing:
+            _checkpoint_activations(model)
         total = config.total_steps(len(groups))
         self._scratch = (
             tempfile.TemporaryDirectory() if run is None else None
@@ -321,6 +321,14 @@ def _module(loss: Loss) -> nn.Module:
     return loss if isinstance(loss, nn.Module) else nn.Module()
 
 
+def _checkpoint_activations(model: Any) -> None:
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise ConfigError("gradient_checkpointing is for transformers that can; this model cannot")
+    # transformers is about to give it another name.
+    name = "activation_checkpointing_enable"
+    getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")()
+
+
 def _arguments(config: TrainingConfig, steps: int, folder: Path | None, *, keep: bool) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -337,8 +345,6 @@ def _arguments(config: TrainingConfig, steps: int, folder: Path | None, *, keep:
         save_strategy="steps" if keep else "no",
         save_steps=config.save_steps,
         seed=config.seed,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         train_sampling_strategy="sequential",  # the order is in the data set
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
