@@ -55,7 +55,9 @@ class Pairwise(Loss):
         self.name = function.name
         known = (*function.params, "ties", "scale", "smoothing", "min_margin", "label_margin", "label_weight")
         self.graded = label_weight or label_margin > 0 or min_margin > 0
-        self.log_odds = function in LOGISTIC and scale == 1.0 and not label_margin and not smoothing
+        # Strengths that go along with the outcome, as weights, make scores surer than the votes are.
+        plain = scale == 1.0 and not label_margin and not label_weight and not smoothing
+        self.log_odds = function in LOGISTIC and plain
         _check_names(self.name, params, known)
         require(ties in ("drop", "half"), f"ties must be 'drop' or 'half', got {ties!r}")
         require(scale > 0, f"scale must be above 0, got {scale}")
