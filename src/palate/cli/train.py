@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 train = typer.Typer(help="Train what scores responses.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
+SHOWN = 30
+"""Rows of a table that are printed; the report has them all."""
+
 
 @train.command()
 def reward(
@@ -175,10 +178,12 @@ def _compare(
     if json:
         print_json({"out": out, **report.metrics, **tables})
         return
-    print_table(report.title, [_line(row) for row in tables["models"]])
-    for name in ("categories", "splits", "skipped"):
+    print_table(report.title, [_line(row) for row in tables["models"][:SHOWN]])
+    for name in ("categories", "splits"):
         if name in tables:
-            print_table(f"\n{name.capitalize()}", tables[name])
+            print_table(f"\n{name.capitalize()}", tables[name][:SHOWN])
+    if "skipped" in tables:
+        print_table("\nSkipped", _by_reason(tables["skipped"]))
     for note in report.notes:
         typer.echo(note)
     typer.echo(f"{out}/report.html shows more; the models are in {out}/models.")
@@ -196,3 +201,12 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "tied": row["tied_with_best"],
         "fit s": row["fit_seconds"],
     }
+
+
+def _by_reason(skipped: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Reasons for which combinations were skipped, with their number and the first of them."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in skipped:
+        found = rows.setdefault(row["reason"], {"reason": row["reason"], "n": 0, "first": row["model"]})
+        found["n"] += 1
+    return list(rows.values())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from palate.errors import ConfigError, PalateError, PalateWarning
-from palate.evaluate.compare import compare
+from palate.evaluate.compare import LEVEL, compare
 from palate.judges import LengthJudge
 from palate.progress import track
 from palate.report import Report
@@ -157,12 +157,26 @@ def _one_split(
         described, on="model", how="left", maintain_order="left"
     )
     report.title = f"{len(models)} reward models on {int(report.metrics['pairs']):,} held-out pairs"
-    if REFERENCE not in judges:
+    if REFERENCE in judges:
+        report.notes.append(_against_length(report))
+    else:
         report.notes.append("There are no texts, so no row of the judge that prefers the longer response.")
     unfinished = described.filter(~pl.col("converged"))["model"].to_list()
     if unfinished:
-        report.notes.append(f"The fit ended before it converged: {', '.join(unfinished)}.")
+        more = f" and {len(unfinished) - 8} more" if len(unfinished) > 8 else ""
+        report.notes.append(f"The fit ended before it converged: {', '.join(unfinished[:8])}{more}.")
     return report, skipped
+
+
+def _against_length(report: Report) -> str:
+    """Whether the best model is certainly better than preferring the longer response."""
+    best = next(name for name in report.tables["models"]["model"] if name != REFERENCE)
+    sides = {best, REFERENCE}
+    row = next(r for r in report.tables["differences"].iter_rows(named=True) if {r["a"], r["b"]} == sides)
+    sign = 1 if row["a"] == best else -1
+    gap = sign * row["difference"]
+    sure = "certain" if row["p_holm"] < LEVEL else "not certain"
+    return f"{best} is {gap:+.1%} against preferring the longer response, which is {sure}."
 
 
 def _fitted(
@@ -176,6 +190,7 @@ def _fitted(
         return RewardModel.load(folder), run.read_json("fit.json")
     begun = time.perf_counter()
     try:
+        _refuse_penalty(config)
         model = RewardModel(**config).fit(learn, run=run)
     except (PalateError, RuntimeError) as error:
         if [path.name for path in folder.iterdir()] == ["config.json"]:
@@ -190,6 +205,16 @@ def _fitted(
     run.write_json("fit.json", fact)
     run.finish("fit")
     return model, fact
+
+
+def _refuse_penalty(config: Mapping[str, Any]) -> None:
+    from palate import losses
+
+    loss = losses.get(config["loss"], **(config.get("loss_params") or {}))
+    if not loss.supervised:
+        raise ConfigError(
+            f"the loss {config['loss']!r} is a penalty that reads no preferences; add it to another loss"
+        )
 
 
 def _embed(data: PreferenceData, settings: Mapping[str, Any]) -> None:

@@ -66,6 +66,37 @@ def _rates(table: pl.DataFrame) -> Any:
     return plots.intervals(names, *bounds, axis="share of pairs", reference=0.5)
 
 
+def _best_of_n(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    judges = table["judge"].unique(maintain_order=True).to_list()
+    wide = table.pivot("judge", index="kl", values="gain", aggregate_function="first").sort("kl")
+    return plots.curves(wide, "kl", {name: name for name in judges}, y_axis="gain in gold reward")
+
+
+def _over_optimisation(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    named = table.with_columns(curve=pl.format("{} · {}", "judge", "way"))
+    parts = [
+        named.select("sqrt_kl", curve=pl.format("{} · " + what, "curve"), value=pl.col(what))
+        for what in ("proxy", "gold")
+    ]
+    long = pl.concat(parts)
+    curves = long["curve"].unique(maintain_order=True).sort().to_list()
+    wide = long.pivot("curve", index="sqrt_kl", values="value", aggregate_function="mean").sort("sqrt_kl")
+    axis = "gain over the first policy"
+    return plots.curves(wide, "sqrt_kl", {name: name for name in curves}, y_axis=axis)
+
+
+def _probes(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    bounds = [table[name].to_numpy() for name in ("raised", "raised_lower", "raised_upper")]
+    axis = "share of responses that score higher once changed"
+    return plots.intervals(table["probe"].to_list(), *bounds, axis=axis, reference=0.5)
+
+
 def _training(table: pl.DataFrame) -> Any:
     from palate.report import plots
 
@@ -101,6 +132,27 @@ PICTURES = {
         "Only slices of ten or more pairs are drawn, at most forty.",
         lambda table: f"Agreement for {table.height} slices of the data, as in the table below.",
         _slices,
+    ),
+    "probes": Picture(
+        "What changes that add nothing are worth",
+        "Share of responses that the judge likes more after a change that adds nothing to them, with 95 % "
+        "intervals. Right of the dotted line the change pays.",
+        lambda table: f"Shares with intervals for {table.height} probes, as in the table below.",
+        _probes,
+    ),
+    "best_of_n": Picture(
+        "What choosing is worth",
+        "Gain in gold reward of the best of n by each judge over a sample drawn at random, against the "
+        "divergence from the policy that n stands for (nats).",
+        lambda table: f"Curves of {table['judge'].n_unique()} judges over n, as in the table below.",
+        _best_of_n,
+    ),
+    "over_optimisation": Picture(
+        "Does the proxy mislead?",
+        "Proxy (in standard deviations) and gold reward against the square root of the divergence from the "
+        "first policy. Where the gold reward falls while the proxy rises, the proxy is over-optimised.",
+        lambda table: f"Proxy and gold reward at {table.height} points, as in the table below.",
+        _over_optimisation,
     ),
     "reliability": Picture(
         "Is its confidence earned?",
