@@ -99,7 +99,7 @@ def load_causal_lm(
     source = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, torch.bfloat16 if fast_bfloat16(where) else torch.float32)
-    adapter = _adapter_base(source)
+    adapter = adapter_base(source)
     base = locate(adapter) if adapter is not None else source
     try:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -141,7 +141,7 @@ def prepare_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def _adapter_base(source: Source) -> str | None:
+def adapter_base(source: Source) -> str | None:
     """The base model of a PEFT adapter folder; None for any other model."""
     if source.folder is None or not (source.folder / "adapter_config.json").exists():
         return None

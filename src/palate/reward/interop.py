@@ -11,7 +11,7 @@ from torch import nn
 
 from palate import losses
 from palate.errors import ConfigError
-from palate.models.lm import _adapter_base
+from palate.models.lm import adapter_base
 from palate.models.loading import loading, locate, quiet
 from palate.reward import heads
 from palate.reward.finetune import TunedScorer, plain
@@ -69,7 +69,7 @@ def from_pretrained(
 
 def _load(scorer: TunedScorer, location: str) -> None:
     source = locate(location)
-    base = _adapter_base(source)
+    base = adapter_base(source)
     if base is None:
         new = scorer.build(location)
         if new:
@@ -100,7 +100,7 @@ def _stated_aspects(location: str) -> list[str]:
     from transformers import AutoConfig
 
     source = locate(location)
-    if _adapter_base(source) is not None:
+    if adapter_base(source) is not None:
         return []
     with loading(source):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
@@ -151,7 +151,7 @@ def export(
     made = plain(scorer.model)
     names = list(model.head_.aspects) or [OVERALL]
     if overall and model.head_.aspects:
-        _fold(made, model.head_.merit)
+        _fold(made, model.head_.state_dict()["merit"])
         names = [OVERALL]
     if dtype is not None:
         made = made.to(getattr(torch, dtype))

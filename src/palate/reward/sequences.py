@@ -118,13 +118,13 @@ def encode(
     long = np.flatnonzero(lengths > window)
     cut_prompts, cut_responses = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
     cutter = _cut_pair if style == "pair" else _cut_text
-    for row in long:
-        made, cut_prompts[row], cut_responses[row] = cutter(
+    for row in map(int, long):
+        whole, cut_prompts[row], cut_responses[row] = cutter(
             tokenizer, style, prompts[row], responses[row], window
         )
-        ids[row] = made["input_ids"]
+        ids[row] = whole["input_ids"]
         if typed:
-            types[row] = made["token_type_ids"]
+            types[row] = whole["token_type_ids"]
     return TokenSequences(ids, types if typed else None, cut_prompts, cut_responses, window)
 
 
