@@ -111,6 +111,7 @@ def _load() -> None:
         arena,
         helpsteer,
         native,
+        opinpref,
         pairwise,
         preflib,
         ranked,
@@ -119,5 +120,7 @@ def _load() -> None:
         ultrafeedback,
     )
 
-    for module in (native, arena, pairwise, transcripts, ultrafeedback, helpsteer, ranked, ratings, preflib):
+    for module in (
+        native, arena, pairwise, transcripts, ultrafeedback, helpsteer, opinpref, ranked, ratings, preflib,
+    ):  # fmt: skip
         register(*module.FORMATS)
