@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from torch import Tensor
 
 from palate import losses
@@ -17,6 +18,7 @@ D = torch.tensor(5.0, dtype=torch.float64)
 DELTA = torch.tensor(0.7, dtype=torch.float64)
 MARGIN_LOSSES = [
     losses.logistic,
+    losses.thurstone,
     losses.robust,
     losses.hinge,
     losses.ipo,
@@ -83,6 +85,72 @@ def test_margin_and_scaled_bradley_terry_use_the_strength_of_a_preference(m, mar
     assert losses.get("bradley_terry", label_weight=True)(scores, targets).item() == pytest.approx(
         scaled, abs=1e-6
     )
+
+
+@pytest.mark.parametrize(("m", "margin", "scaled", "at_zero"), [
+    (1, -0.5744425, -0.3318122, 1.3132617),
+    (2, -0.7858350, -0.6636245, 2.1269280),
+    (3, -0.9088770, -0.9954367, 3.0485874),
+])  # fmt: skip
+def test_the_slopes_of_margin_and_scaled_bradley_terry(m, margin, scaled, at_zero):
+    targets = torch.tensor([[float(m), 0.0]])
+    for name, slope in (("margin_bradley_terry", margin), ("scaled_bradley_terry", scaled)):
+        scores = torch.tensor([[0.7, 0.0]], dtype=torch.float64, requires_grad=True)
+        losses.get(name)(scores, targets).backward()
+        assert scores.grad[0].tolist() == pytest.approx([slope, -slope], abs=1e-6)
+    equal = torch.zeros(1, 2, dtype=torch.float64)
+    assert losses.get("margin_bradley_terry")(equal, targets).item() == pytest.approx(at_zero, abs=1e-6)
+    assert losses.get("scaled_bradley_terry")(equal, targets).item() == pytest.approx(m * math.log(2))
+
+
+def test_scaled_bradley_terry_is_bradley_terry_on_pairs_repeated_by_their_strength():
+    scores = torch.tensor([[0.7, 0.0], [-0.4, 0.3], [1.0, 1.2]], dtype=torch.float64)
+    targets = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])  # the last has strength 0
+    times = torch.tensor([3, 2])
+    scaled = losses.get("scaled_bradley_terry")(scores, targets).item() * 2
+    plain = losses.get("bradley_terry")
+    repeated = plain(scores[:2].repeat_interleave(times, 0), targets[:2].repeat_interleave(times, 0)).item()
+    assert scaled == pytest.approx(repeated * 5, abs=1e-6)
+    votes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    for name, params in (("scaled_bradley_terry", {}), ("margin_bradley_terry", {"label_margin": 0.0})):
+        assert losses.get(name, **params)(scores, votes).item() == plain(scores, votes).item()
+
+
+@pytest.mark.parametrize(
+    ("batch", "value"),
+    [
+        ({"soft": 0.9}, 0.5530153),
+        ({"offset": 0.8}, 0.9130153),
+        ({"offset": -0.5}, 0.3411539),
+        ({}, 0.5130153),
+    ],
+)
+def test_a_doubted_label_is_softened_or_given_a_margin_of_its_own(batch, value):
+    scored = losses.Scored(torch.tensor([[0.4, 0.0]], dtype=torch.float64))
+    told = {name: torch.tensor([number], dtype=torch.float64) for name, number in batch.items()}
+    loss = losses.get("bradley_terry")
+    found = loss.of(scored, {"targets": torch.tensor([[1.0, 0.0]]), **told})
+    assert found.item() == pytest.approx(value, abs=1e-6)
+
+
+@given(z=st.floats(-200, 200))
+def test_thurstone_is_the_normal_distribution_function(z):
+    found = losses.thurstone(torch.tensor(z, dtype=torch.float64)).item()
+    assert found == pytest.approx(-norm.logcdf(z), rel=1e-9, abs=1e-15)
+
+
+def test_far_out_thurstone_has_its_slope_in_single_precision_too():
+    z = torch.tensor([-1e4], requires_grad=True)
+    losses.thurstone(z).backward()
+    assert z.grad.item() == pytest.approx(-1e4, rel=1e-4)
+
+
+def test_scores_are_log_odds_under_logistic_likelihoods_alone():
+    found = {name for name in losses.names() if losses.get(name).log_odds}
+    assert found >= {"bradley_terry", "ranknet", "robust", "davidson", "listmle"}
+    assert not found & {"hinge", "thurstone", "scaled_bradley_terry", "margin_bradley_terry", "mse"}
+    for params in ({"scale": 0.1}, {"smoothing": 0.1}, {"label_margin": 1.0}):
+        assert not losses.get("bradley_terry", **params).log_odds
 
 
 def test_dpo_gradient():
