@@ -66,7 +66,7 @@ def aggregate_ratings(ratings: npt.ArrayLike, keep: int = 3, max_spread: float =
     if m > size:
         window = np.lib.stride_tricks.sliding_window_view(values, size, axis=1)  # (n, m - size + 1, size)
         full = np.arange(m - size + 1) + size <= count[:, None]
-        middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count, m - 1) // 2], axis=1)
+        middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, m - 1)], axis=1)
         median = np.take_along_axis(values, middle, axis=1).mean(axis=1, keepdims=True)
         best = full
         for key in (
