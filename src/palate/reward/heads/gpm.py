@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palate.errors import ConfigError
@@ -22,6 +22,10 @@ class PreferenceEmbeddingHead(ComparingHead):
     degrees beat each other in a circle. With a constant second coordinate, one plane is Bradley-Terry; every
     skew-symmetric table of m items is reached with m / 2 planes. A response is encoded once, however many it
     is compared with.
+
+    The source has no intercept, as the states of a transformer are far from mean zero. Standardised inputs
+    are not, and their vectors would hold no constant: the head adds a learnt vector to all of them, which
+    starts at zero and is penalised as a weight is.
 
     Args:
         dim: length of the vectors, even.
@@ -45,18 +49,22 @@ class PreferenceEmbeddingHead(ComparingHead):
             raise ConfigError(f"tau must be above 0 and finite; got {tau!r}")
         super().__init__(dim)
         self.normalize, self.tau = normalize, float(tau)
+        self.constant = nn.Parameter(torch.zeros(1, dim))
         self.context_width = dim // 2 if gate else 0
         self.params: dict[str, Any] = {"dim": dim, "gate": gate, "normalize": normalize, "tau": float(tau)}
 
+    def vectors(self, outputs: Tensor) -> Tensor:
+        """The vectors of responses, shape (..., dim), from their outputs."""
+        moved = outputs + self.constant[0].to(outputs.dtype)
+        return F.normalize(moved, dim=-1) if self.normalize else moved
+
     def table(self, vectors: Tensor, context: Tensor | None = None) -> Tensor:
-        """Scores s of all against all, shape (..., k, k), from vectors of shape (..., k, dim).
+        """Scores s of all against all, shape (..., k, k).
 
         Args:
-            vectors: of the responses.
+            vectors: of the responses, shape (..., k, dim); see `vectors`.
             context: shape (..., dim / 2), logits of the gate; needed with ``gate=True`` and read only then.
         """
-        if self.normalize:
-            vectors = F.normalize(vectors, dim=-1)
         first, second = vectors[..., 0::2], vectors[..., 1::2]
         turned = first
         if self.context_width:
@@ -67,4 +75,4 @@ class PreferenceEmbeddingHead(ComparingHead):
         return half - half.transpose(-1, -2)
 
     def margins(self, outputs: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.table(outputs, context) / self.tau
+        return self.table(self.vectors(outputs), context) / self.tau
