@@ -20,6 +20,9 @@ EXPERIMENTS = {
     "listening_gate": "palate.recipes.experiments.listening_gate:run",
     "named_features": "palate.recipes.experiments.named_features:run",
     "steered_policy": "palate.recipes.experiments.steered_policy:run",
+    "rating_gaps": "palate.recipes.experiments.rating_gaps:run",
+    "source_weights": "palate.recipes.experiments.source_weights:run",
+    "voted_labels": "palate.recipes.experiments.voted_labels:run",
 }
 
 
