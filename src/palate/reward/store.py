@@ -71,7 +71,7 @@ def load(folder: Path, encoder: FeatureJudge | None = None) -> RewardModel:
         raise ConfigError(
             f"{folder}/weights.safetensors cannot be read ({error}); fit and save the model again"
         ) from None
-    model.loss_ = losses.get(model.loss, **(model.loss_params or {}))
+    model.loss_ = losses.get(model.loss, **(model.loss_params or {})).double()
     parts = {
         part: {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
         for part in ("loss", "head", "network")
