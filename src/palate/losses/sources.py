@@ -156,15 +156,14 @@ class BySource(Loss):
         """
         codes, counts = self._present(batch)
         source = batch["source"]
-        values = []
-        for code in codes:
-            rows = (source == code).nonzero()[:, 0]
-            part = self.loss.of(
-                _scored_at(scored, rows), _batch_at(batch, rows), step=step, total_steps=total_steps
-            )
-            values.append(part)
-        stacked = torch.stack(values)
-        shares = self._shares(codes, stacked, scored).to(stacked)
+        rows = [(source == code).nonzero()[:, 0] for code in codes]
+        stacked = torch.stack(
+            [
+                self.loss.of(_scored_at(scored, at), _batch_at(batch, at), step=step, total_steps=total_steps)
+                for at in rows
+            ]
+        )
+        shares = self._shares(codes, rows, stacked, scored).to(stacked)
         self.watched = {f"weight/{self._name(code)}": s for code, s in zip(codes, shares, strict=True)}
         self.watched |= self.loss.watched
         part_of_all = (counts / counts.sum()).to(stacked)
@@ -201,13 +200,13 @@ class BySource(Loss):
             sums = torch.ones_like(sums)
         return codes, sums[codes]
 
-    def _shares(self, codes: list[int], values: Tensor, scored: Scored) -> Tensor:
+    def _shares(self, codes: list[int], rows: list[Tensor], values: Tensor, scored: Scored) -> Tensor:
         """Weights of the sources present, shape (present,), summing to 1."""
         if self.weighting == "min_norm":
             if not values.requires_grad:  # watched without training: as in the last step
                 known = self.weights[codes] if len(self.weights) > max(codes) else values.new_ones(len(codes))
                 return _sum_to_one(torch.where(torch.isnan(known), 1 / len(codes), known))
-            found = self._solve(codes, values, scored)
+            found = self._solve(codes, rows, values, scored)
             self.weights[codes] = found.to(self.weights)
             return found
         if self.weighting == "uniform":
@@ -217,8 +216,8 @@ class BySource(Loss):
         assert isinstance(chosen, Mapping)
         return _sum_to_one(values.new_tensor([float(chosen[self._name(code)]) for code in codes]))
 
-    def _solve(self, codes: list[int], values: Tensor, scored: Scored) -> Tensor:
-        fresh = torch.stack([_last_layer_gradient(value, scored, self.name) for value in values.unbind()])
+    def _solve(self, codes: list[int], rows: list[Tensor], values: Tensor, scored: Scored) -> Tensor:
+        fresh = _last_layer_gradients(values, rows, scored, self.name)
         bad = ~torch.isfinite(fresh).all(1)
         if bool(bad.any()):
             raise DataError(
@@ -257,26 +256,25 @@ class BySource(Loss):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _last_layer_gradient(value: Tensor, scored: Scored, name: str) -> Tensor:
-    """Gradient of `value` with respect to the weights of the last, linear layer, shape (width * h,).
+def _last_layer_gradients(values: Tensor, rows: list[Tensor], scored: Scored, name: str) -> Tensor:
+    """Gradient of each of `values` with respect to the weights of the last, linear layer; (K, width * h).
 
-    Outputs are features times weights, so that it is the sum over responses of the gradient of `value` with
-    respect to their outputs times their features: no pass back through the network.
+    Outputs are features times weights, so that it is the sum over responses of the gradient of a value with
+    respect to their outputs times their features: no pass back through the network. Value i depends on the
+    groups at `rows[i]` alone, so that the gradient of the sum holds those of all.
     """
     if scored.features is None:
         raise ConfigError(f"{name} reads the features of the last layer, which this model does not give")
     features = scored.features.detach()
     tried = [t for t in (scored.outputs, scored.scores) if t is not None and t.requires_grad]
-    found: tuple[Tensor | None, ...] = ()
-    if value.requires_grad and tried:
-        found = torch.autograd.grad(value, tried, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(values.sum(), tried, retain_graph=True, allow_unused=True) if tried else ()
     given = [gradient for gradient in found if gradient is not None]
     if not given:
-        if value.requires_grad:
-            raise ConfigError(f"{name} needs a head that gives scores or outputs its loss depends on")
-        given = [torch.zeros_like(scored.scores)]
-    flat = given[0].reshape(features.shape[0] * features.shape[1], -1).to(features.dtype)
-    return (flat.T @ features.flatten(0, 1)).flatten()
+        raise ConfigError(f"{name} needs a head that gives scores or outputs its loss depends on")
+    per_response = given[0].to(features.dtype).reshape(*features.shape[:2], -1)
+    return torch.stack(
+        [(per_response[at].flatten(0, 1).T @ features[at].flatten(0, 1)).flatten() for at in rows]
+    )
 
 
 def _scored_at(scored: Scored, rows: Tensor) -> Scored:
