@@ -19,6 +19,7 @@ _LAZY = {
 _SUBPACKAGES = frozenset(
     [
         "align",
+        "curate",
         "data",
         "errors",
         "evaluate",
