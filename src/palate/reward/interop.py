@@ -12,7 +12,7 @@ from torch import nn
 from palate import losses
 from palate.errors import ConfigError
 from palate.models.lm import adapter_base
-from palate.models.loading import loading, locate, quiet
+from palate.models.loading import loading, locate, pick_dtype, quiet
 from palate.reward import heads
 from palate.reward.finetune import TunedScorer, plain
 
@@ -53,7 +53,7 @@ def from_pretrained(
     from palate.reward.model import RewardModel
 
     location = str(name)
-    names = list(aspects) if aspects is not None else _stated_aspects(location)
+    names = _aspects(location, aspects)
     head = {"head": "attributes", "head_params": {"names": names, "merit": merit}} if names else {}
     training = {"lora": 0, "dtype": dtype, "max_length": max_length}
     model = RewardModel(location, mode="finetune", training=training, **{**head, **params})
@@ -95,21 +95,25 @@ def _load(scorer: TunedScorer, location: str) -> None:
     scorer.model.eval()
 
 
-def _stated_aspects(location: str) -> list[str]:
-    """Names of the outputs of a model with several, as its configuration states them; empty for one."""
+def _aspects(location: str, given: Sequence[str] | None) -> list[str]:
+    """Names of the outputs of a model with several, those given or those it states; empty for one."""
     from transformers import AutoConfig
 
     source = locate(location)
     if adapter_base(source) is not None:
-        return []
+        return list(given or ())
     with loading(source):
         config = AutoConfig.from_pretrained(source.location, **source.arguments)
-    if config.num_labels == 1:
-        return []
-    names = [str(config.id2label[i]) for i in range(config.num_labels)]
-    if any(name == f"LABEL_{i}" for i, name in enumerate(names)) and "architectures" in config.to_dict():
-        if not any("Classification" in kind for kind in config.architectures or ()):
-            return []
+    if not any("Classification" in kind for kind in config.architectures or ()):
+        return []  # it has no score layer, which is found when it is loaded
+    if given is not None and len(given) != config.num_labels:
+        raise ConfigError(
+            f"{location!r} was made for {config.num_labels} outputs, and {len(given)} are named"
+        )
+    if given is not None or config.num_labels == 1:
+        return list(given or ())
+    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+    if any(name == f"LABEL_{number}" for number, name in enumerate(names)):
         raise ConfigError(
             f"{location!r} has {config.num_labels} outputs without names; name them: aspects=[...]"
         )
@@ -154,7 +158,7 @@ def export(
         _fold(made, model.head_.state_dict()["merit"])
         names = [OVERALL]
     if dtype is not None:
-        made = made.to(getattr(torch, dtype))
+        made = made.to(pick_dtype(dtype, made.dtype))
     config = made.config
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
