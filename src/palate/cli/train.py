@@ -100,7 +100,7 @@ def reward(
     from palate.runs import Run
 
     heads, losses = _listed(head), _listed(loss)
-    several = len(heads) * len(losses) > 1 or "all" in (head, loss) or repeats != 1
+    several = len(heads) * len(losses) != 1 or "all" in (head, loss) or repeats != 1
 
     data = read_input(file, format, column, label, constant, read)
     settings: dict[str, Any] = {

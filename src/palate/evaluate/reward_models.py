@@ -80,7 +80,7 @@ def compare_reward_models(
     made = reports[0]
     if skipped:
         made.tables["skipped"] = pl.DataFrame(skipped)
-        made.notes.append(f"{len(skipped)} combinations were skipped; the reasons are listed below.")
+        made.notes.append(f"Combinations skipped, with the reasons listed: {len(skipped)}.")
         made.metrics["skipped"] = float(len(skipped))
     if repeats > 1:
         made.tables["splits"] = _over_splits(reports)
@@ -156,7 +156,8 @@ def _one_split(
     report.tables["models"] = report.tables["models"].join(
         described, on="model", how="left", maintain_order="left"
     )
-    report.title = f"{len(models)} reward models on {int(report.metrics['pairs']):,} held-out pairs"
+    noun = "model" if len(models) == 1 else "models"
+    report.title = f"{len(models)} reward {noun} on {int(report.metrics['pairs']):,} held-out pairs"
     if REFERENCE in judges:
         report.notes.append(_against_length(report))
     else:
