@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,9 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from palate.cli.app import main
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.evaluate import PROBES, hacking_probes
+from palate.evaluate.reward_benchmarks import SECTIONS
 from palate.judges import LengthJudge
 from palate.judges.base import Comparison, Judge, Scores
 from palate.reward import RewardModel
@@ -147,3 +150,31 @@ def test_a_model_of_real_arguments_likes_them_longer(minilm: Path, shared_data: 
     filled, bold = table.row(0, named=True), table.row(1, named=True)
     assert filled["raised_lower"] > 0.5
     assert filled["change_lower"] > bold["change_upper"]
+
+
+def test_the_command_adds_probes_style_and_a_suite_to_an_evaluation(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = [name for subsets in SECTIONS.values() for name in subsets]
+    rows = [
+        {
+            "prompt": f"{name} {i}",
+            "responses": ["a longer answer. And more" if i else "brief", "an answer of words"],
+            "scores": [1.0, 0.0] if i < 2 else [0.0, 1.0],
+            "metadata": json.dumps({"subset": name}),
+        }
+        for name in names
+        for i in range(4)
+    ]
+    PreferenceData.from_rows(rows).save(tmp_path / "pairs.parquet")
+    call = ["evaluate", "length", str(tmp_path / "pairs.parquet"), "--suite", "reward-bench"]
+    assert main([*call, "--probes", "--style", "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    # Of each subset's four pairs the longer is the right one in one.
+    assert found["suite"] == {name: pytest.approx(0.25) for name in [*SECTIONS, "overall"]}
+    assert found["accuracy"] == pytest.approx(0.25)
+    assert found["probes"]["raised/length"] == 1.0
+    assert found["style"]["pairs"] == 4 * len(names)
+    assert "What changes that add nothing are worth" in (tmp_path / "out/report.html").read_text("utf-8")
+    assert main([*call[:4], "reward-bank"]) == 2
+    assert "did you mean 'reward-bench'" in capfd.readouterr().err

@@ -48,7 +48,7 @@ from palate.evaluate.policy import (
     training_curves,
 )
 from palate.evaluate.probes import PROBES, hacking_probes
-from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, ties_score
+from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, reward_bench_of, ties_score
 from palate.evaluate.reward_models import compare_reward_models
 from palate.evaluate.style import (
     StyleControl,
@@ -103,6 +103,7 @@ __all__ = [
     "ranking_accuracy",
     "reliability",
     "reward_bench",
+    "reward_bench_of",
     "selection_weights",
     "share_with_interval",
     "spearman",

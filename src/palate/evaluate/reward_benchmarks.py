@@ -7,12 +7,16 @@ al. 2025) asks for the best of four, and has a subset in which several answers a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from palate.errors import ConfigError, DataError, unknown
+
+if TYPE_CHECKING:
+    from palate.data import PreferenceData
+    from palate.judges.base import Judge
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,6 +67,29 @@ def reward_bench(accuracy: Mapping[str, float]) -> dict[str, float]:
         for section, subsets in SECTIONS.items()
     }
     return scores | {"overall": float(np.mean(list(scores.values())))}
+
+
+def reward_bench_of(judge: Judge, data: PreferenceData) -> dict[str, float]:
+    """`reward_bench` of a judge on the pairs of the benchmark, whose metadata names the "subset" of each.
+
+    A judge with scores is right only with a strictly higher one; a tie of a judge that compares is half
+    right. A pair without an answer is wrong for the former and half right for the latter, as an unreadable
+    verdict is.
+
+    Raises:
+        ConfigError: a subset is unknown or missing.
+        DataError: the metadata has no "subset".
+    """
+    from palate.data import metadata
+    from palate.evaluate.verdicts import ask
+
+    verdicts = ask(judge, data)
+    subset = metadata.values(data, "subset")[verdicts.pairs["judgment"].to_numpy()]
+    neutral = 0.0 if "score" in judge.native else 0.5
+    of_chosen = verdicts.of_chosen
+    right = np.where(of_chosen > 0.5, 1.0, np.where(of_chosen < 0.5, 0.0, neutral))
+    names = sorted({str(name) for name in subset if name is not None})
+    return reward_bench({name: float(right[subset == name].mean()) for name in names})
 
 
 def best_of_credit(scores: npt.ArrayLike, right: int = 0) -> Floats:
