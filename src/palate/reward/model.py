@@ -42,9 +42,10 @@ class RewardModel(Judge):
             features, or "features" to read the data's `features` column, no text.
         head: what the outputs mean, a name of `palate.reward.heads`: "scalar" (one score), "attributes" (one
             score per aspect and a merit vector), "gpm" (preference embeddings, which allow circles), ...
-        loss: name of a loss of `palate.losses`.
+        loss: name of a loss of `palate.losses`, or a sum like "bradley_terry + 0.01 * centering".
         head_params: parameters of the head.
-        loss_params: parameters of the loss. Tied pairs are left out unless the loss has a use for them.
+        loss_params: parameters of the loss; of a sum, those of each term by its name. Tied pairs
+            are left out unless the loss has a use for them.
         mode: "frozen" keeps the encoder and fits a network on cached embeddings, standardised over the
             training set: over all data at once (L-BFGS), or in steps if `training` is given; "finetune"
             trains low-rank adapters and a linear layer through `palate.training`.
@@ -310,7 +311,7 @@ class RewardModel(Judge):
             return self.head_.score(torch.from_numpy(outputs)).numpy()
 
     def _spread(self, outputs: Floats) -> Floats | None:
-        """Standard deviations of shape (...) from outputs of shape (..., width), where the loss taught them."""
+        """Standard deviations of shape (...) from outputs (..., width), if the loss taught them."""
         if self.head not in self.loss_.heads:
             return None
         with torch.no_grad():
