@@ -193,7 +193,7 @@ def over_optimisation(
     if unknown_names := sorted(str(name) for name in known - set(proxies)):
         raise ConfigError(f"checkpoints of unknown proxies: {', '.join(unknown_names)}")
     return Report(
-        title=f"Over-optimisation of {len(proxies)} proxies",
+        title=f"Over-optimisation of {', '.join(proxies)}",
         metrics={f"fall/{row['judge']}": row["fall"] for row in laws if row["way"] == "best of n"},
         tables={"over_optimisation": pl.DataFrame(rows), "laws": pl.DataFrame(laws)},
         notes=[_note(row) for row in laws],

@@ -105,8 +105,9 @@ def mcnemar(a_only: npt.ArrayLike, b_only: npt.ArrayLike) -> Floats:
     """
     from scipy.special import bdtr  # slow to import
 
-    a, b = np.asarray(a_only, dtype=np.float64), np.asarray(b_only, dtype=np.float64)
-    return np.asarray(np.minimum(1.0, 2.0 * bdtr(np.minimum(a, b), a + b, 0.5)))
+    a, b = np.asarray(a_only, dtype=np.int64), np.asarray(b_only, dtype=np.int64)
+    fewer = np.minimum(a, b).astype(np.float64)
+    return np.asarray(np.minimum(1.0, 2.0 * bdtr(fewer, a + b, 0.5)))
 
 
 def _resampled(totals: Floats, sizes: Floats, resamples: int, seed: int) -> Floats:

@@ -70,8 +70,10 @@ def _best_of_n(table: pl.DataFrame) -> Any:
     from palate.report import plots
 
     judges = table["judge"].unique(maintain_order=True).to_list()
-    wide = table.pivot("judge", index="kl", values="gain", aggregate_function="first").sort("kl")
-    return plots.curves(wide, "kl", {name: name for name in judges}, y_axis="gain in gold reward")
+    x = "divergence from the policy (nats)"
+    wide = table.pivot("judge", index="kl", values="gain", aggregate_function="first")
+    wide = wide.rename({"kl": x}).sort(x)
+    return plots.curves(wide, x, {name: name for name in judges}, y_axis="gain in gold reward")
 
 
 def _over_optimisation(table: pl.DataFrame) -> Any:
@@ -84,9 +86,10 @@ def _over_optimisation(table: pl.DataFrame) -> Any:
     ]
     long = pl.concat(parts)
     curves = long["curve"].unique(maintain_order=True).sort().to_list()
-    wide = long.pivot("curve", index="sqrt_kl", values="value", aggregate_function="mean").sort("sqrt_kl")
-    axis = "gain over the first policy"
-    return plots.curves(wide, "sqrt_kl", {name: name for name in curves}, y_axis=axis)
+    wide = long.pivot("curve", index="sqrt_kl", values="value", aggregate_function="mean")
+    x, axis = "square root of the divergence (nats)", "gain over the first policy"
+    wide = wide.rename({"sqrt_kl": x}).sort(x)
+    return plots.curves(wide, x, {name: name for name in curves}, y_axis=axis)
 
 
 def _probes(table: pl.DataFrame) -> Any:

@@ -109,7 +109,8 @@ class Report:
         section = page.subheading if nested else page.heading
         if self.metrics:
             section("In short")
-            page.numbers(_key_figures(self.metrics))
+            if figures := _key_figures(self.metrics):
+                page.numbers(figures)
         page.notes(self.notes)
         drawn = self._drawn()
         for name in drawn:
