@@ -67,6 +67,7 @@ class Network(nn.Module):
             self.layers = nn.Sequential(*layers)
             self.dropout = nn.Dropout(dropout)
             self.last = nn.Linear(widths[-1], head.width, bias=head.bias)
+            head.sized(widths[-1])
             if head.native == "compare":
                 nn.init.normal_(self.last.weight, std=1 / (widths[-1] + 1))
             elif not hidden:

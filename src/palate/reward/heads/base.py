@@ -59,6 +59,9 @@ class Head(nn.Module):
             DataError: which part it is.
         """
 
+    def sized(self, features: int) -> None:
+        """Hear, before training and use, how many standardised features the layer before it reads."""
+
     def score(self, outputs: Tensor) -> Tensor:
         """Overall scores of shape (...) from outputs of shape (..., width); higher is better."""
         raise NotImplementedError

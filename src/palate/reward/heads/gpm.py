@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ class PreferenceEmbeddingHead(ComparingHead):
     is compared with.
 
     The source has no intercept, as the states of a transformer are far from mean zero. Standardised inputs
-    are not, and their vectors would hold no constant: the head adds a learnt vector to all of them, which
-    starts at zero and is penalised as a weight is.
+    are not, and their vectors would hold no constant: the head adds ``sqrt(h) c`` to all of them, as if the h
+    features had one more that is constant and as long as they are. c starts at zero and is penalised as
+    weights are. The penalty acts on a product of two matrices, so that a log-odds of 1 costs about ``l2
+    tau``: where pairs are few, an `l2` of 10 and more is in place.
 
     Args:
         dim: length of the vectors, even.
@@ -50,12 +53,16 @@ class PreferenceEmbeddingHead(ComparingHead):
         super().__init__(dim)
         self.normalize, self.tau = normalize, float(tau)
         self.constant = nn.Parameter(torch.zeros(1, dim))
+        self.length = 1.0
         self.context_width = dim // 2 if gate else 0
         self.params: dict[str, Any] = {"dim": dim, "gate": gate, "normalize": normalize, "tau": float(tau)}
 
+    def sized(self, features: int) -> None:
+        self.length = math.sqrt(features)
+
     def vectors(self, outputs: Tensor) -> Tensor:
         """The vectors of responses, shape (..., dim), from their outputs."""
-        moved = outputs + self.constant[0].to(outputs.dtype)
+        moved = outputs + self.length * self.constant[0].to(outputs.dtype)
         return F.normalize(moved, dim=-1) if self.normalize else moved
 
     def table(self, vectors: Tensor, context: Tensor | None = None) -> Tensor:
