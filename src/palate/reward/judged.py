@@ -54,7 +54,8 @@ class JudgeScorer(FeatureScorer):
         prompts, responses, text = inputs.unique_texts(
             [prompts[i] for i in used], [responses[i] for i in used]
         )
-        values = self._judged(prompts, responses)
+        # A text counts as often as it occurs, as it does where features are a column of the data.
+        values = self._judged(prompts, responses)[text]
         if self.judge.on_missing == "mean":
             known = ~np.isnan(values)
             total = np.where(known, values, 0.0).sum(axis=0)
@@ -64,7 +65,7 @@ class JudgeScorer(FeatureScorer):
             values = np.where(known, values, mean)
         inputs.check_finite(values, self.names)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, text[place.reshape(groups.position.shape)], groups, loss, run, init)
+        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         if not prompts:
