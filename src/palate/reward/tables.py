@@ -49,7 +49,7 @@ def mean_scores(table: Floats) -> Floats:
     there = ~np.isnan(table)
     count = there.sum(axis=-1)
     total = np.where(there, table, 0.0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 1)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 1))
 
 
 def padded(flat: Floats, lengths: npt.NDArray[np.int64]) -> Floats:
