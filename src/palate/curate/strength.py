@@ -228,6 +228,7 @@ def _trained(
             "by": by, **ensemble.get_params(),
         })  # fmt: skip
     found = np.full((len(pairs.judgment), ensemble.members), np.nan)
+    voter: RewardModel | None = None
     parts = list(_parts(data, mode, folds, by, ensemble.seed))
     with progress("voters", len(parts) * ensemble.members) as bar:
         for fold, (train, judged) in enumerate(parts):
@@ -239,7 +240,7 @@ def _trained(
                 if run is not None and run.path(name).exists():
                     found[place, number] = pl.read_parquet(run.path(name))["difference"].to_numpy()
                 else:
-                    voter = ensemble.member(number).fit(ensemble.sample(train, number))
+                    voter = ensemble.member(number).fit(ensemble.sample(train, number), beside=voter)
                     found[place, number] = _difference(voter, asked, asked_pairs)
                     if run is not None:
                         with atomic_write(run.path(name), "wb") as file:

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from palate.errors import ConfigError, PalateError, PalateWarning, unknown
 from palate.judges.base import Comparison, Judge, Scores
 from palate.progress import track
 from palate.reward.model import RewardModel
+from palate.reward.scorers import TextScorer
 from palate.runs import Run, atomic_write, to_json
 from palate.seeding import generator
 from palate.training import TrainingConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Bootstrap = Literal["none", "pairs", "prompts"]
+Answer = TypeVar("Answer")
 
 VERSION = 1
 KIND = "palate.reward.ensemble"
@@ -192,7 +194,8 @@ class RewardEnsemble(Judge):
         self._check()
         members: list[RewardModel] = []
         for number in track(range(self.members), "members of the ensemble"):
-            members.append(self._fitted_member(self.sample(data, number), number, run))
+            before = members[0] if members else None
+            members.append(self._fitted_member(self.sample(data, number), number, run, before))
             share_weights(members)
         self.members_ = members
         scores = [made.scores for made in self._each(lambda member: member.score_data(data))]
@@ -212,21 +215,27 @@ class RewardEnsemble(Judge):
         if not self.caution >= 0:
             raise ConfigError(f"caution must be 0 or more; got {self.caution}")
 
-    def _fitted_member(self, data: PreferenceData, number: int, run: Run | None) -> RewardModel:
+    def _fitted_member(
+        self, data: PreferenceData, number: int, run: Run | None, before: RewardModel | None
+    ) -> RewardModel:
         member = self.member(number)
         if run is None:
-            return member.fit(data)
+            return member.fit(data, beside=before)
         plan = {"params": json.loads(to_json(member.get_params())), "data": data.fingerprint()}
         own = Run(run.path("members", str(number)), plan)
         if (own.path("model") / "reward.json").exists():
             return RewardModel.load(own.path("model"))
-        member.fit(data, run=own).save(own.path("model"))
+        member.fit(data, run=own, beside=before).save(own.path("model"))
         return member
 
     # -- scoring --
 
-    def _each(self, ask: Callable[[RewardModel], Scores]) -> list[Scores]:
-        return [ask(member) for member in self._fitted()]
+    def _each(self, ask: Callable[[RewardModel], Answer]) -> list[Answer]:
+        first, *others = self._fitted()
+        for member in others:
+            if isinstance(member.scorer_, TextScorer):
+                member.scorer_.share(first.scorer_)
+        return [ask(member) for member in (first, *others)]
 
     def _fitted(self) -> list[RewardModel]:
         if not hasattr(self, "members_"):
@@ -265,7 +274,7 @@ class RewardEnsemble(Judge):
         return self._together(self._each(lambda member: member.score(prompts, responses)))
 
     def _compare(self, prompts: list[str], a: list[str], b: list[str], **options: Any) -> Comparison:
-        every = [member.compare(prompts, a, b).probability for member in self._fitted()]
+        every = self._each(lambda member: member.compare(prompts, a, b).probability)
         return Comparison(np.mean(every, axis=0))
 
     def score_features(self, features: npt.ArrayLike) -> Scores:
@@ -283,7 +292,7 @@ class RewardEnsemble(Judge):
         Raises:
             ConfigError: the members' loss gives no probabilities.
         """
-        every = [member.predict_proba(prompts, a, b) for member in self._fitted()]
+        every = self._each(lambda member: member.predict_proba(prompts, a, b))
         return np.asarray(np.mean(every, axis=0))
 
     # -- keeping --

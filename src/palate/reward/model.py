@@ -17,7 +17,7 @@ from palate.errors import ConfigError, PalateError
 from palate.judges.base import Comparison, Judge, Scores
 from palate.judges.feature_judge import FeatureJudge, ordered
 from palate.reward import heads, inputs, tables
-from palate.reward.scorers import FEATURES, Scorer, make_scorer
+from palate.reward.scorers import FEATURES, Scorer, TextScorer, make_scorer
 from palate.training import seeded
 from palate.training.groups import groups_for
 
@@ -180,13 +180,21 @@ class RewardModel(Judge):
 
     # -- learning --
 
-    def fit(self, data: PreferenceData, *, run: Run | None = None, init: RewardModel | None = None) -> Self:
+    def fit(
+        self,
+        data: PreferenceData,
+        *,
+        run: Run | None = None,
+        init: RewardModel | None = None,
+        beside: RewardModel | None = None,
+    ) -> Self:
         """Learn from judgments.
 
         Args:
             data: judgments with responses, or with features for ``encoder="features"``.
             run: run folder for metrics and checkpoints of training in steps.
             init: a fitted model with the same inputs, network and head to start from.
+            beside: a fitted model on the same frozen encoder, which then is loaded and held once.
 
         Raises:
             DataError: nothing to learn (no pairs, all ties), a text or feature is missing or not finite.
@@ -207,6 +215,9 @@ class RewardModel(Judge):
         if init is None:
             head.check(groups)
         scorer = make_scorer(self.get_params(), head)
+        for other in (init, beside):
+            if other is not None and isinstance(scorer, TextScorer):
+                scorer.share(other._fitted())
         self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None)
         self.head_, self.scorer_, self.loss_ = head.eval(), scorer, loss
         self.n_groups_, self.n_ties_ = len(groups), groups.ties

@@ -230,6 +230,15 @@ class TextScorer(_NetworkScorer):
             self._encoder, self.encoder_fingerprint = loaded, loaded.fingerprint
         return self._encoder
 
+    def share(self, other: Scorer) -> None:
+        """Use the encoder that another scorer has loaded, or would load, where it is the same."""
+        if (
+            isinstance(other, TextScorer)
+            and other.settings["encoder"] == self.settings["encoder"]
+            and self.encoder_fingerprint in (None, other.encoder.fingerprint)
+        ):
+            self._encoder, self.encoder_fingerprint = other.encoder, other.encoder_fingerprint
+
     def fit(
         self,
         data: PreferenceData,
