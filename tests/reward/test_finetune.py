@@ -16,6 +16,7 @@ from palate.errors import ConfigError, DataError, PalateWarning
 from palate.reward import RewardModel, finetune
 from palate.reward.finetune import last_layer
 from palate.reward.sequences import encode
+from palate.reward.shared_prompts import check_same, packed
 from palate.runs import Run
 
 pytestmark = pytest.mark.models
@@ -206,6 +207,46 @@ def test_checkpointing_activations_changes_no_weight(llama: str) -> None:
         RewardModel("features", training={"gradient_checkpointing": True}).fit(
             PreferenceData.from_columns({"features": [[[1.0], [2.0]]], "scores": [[1.0, 0.0]]})
         )
+
+
+def test_sharing_prompts_changes_only_how_much_is_computed(llama: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    lists = PreferenceData.from_columns(
+        {
+            "prompt": ["Describe tea", "Why?"] * 4,
+            "responses": [[text(rng, word) for word in WORDS[: 3 + i % 2]] for i in range(8)],
+            "scores": [[2.0, 1.0, np.nan, 0.0][: 3 + i % 2] for i in range(8)],
+        }
+    )
+    for data, loss in ((lists, "listmle"), (pairs(), "bradley_terry")):
+        found, losses = [], []
+        for share in (False, True):
+            training = FAST | {"lora": 4, "share_prompts": share, "pad_to_multiple_of": 8}
+            model = RewardModel(llama, loss=loss, mode="finetune", training=training)
+            run = Run(tmp_path / f"{loss}-{share}", {})
+            found.append(model.fit(data, run=run).score_data(data).scores)
+            losses.append([row["loss"] for row in run.metrics()])
+        assert found[1] == pytest.approx(found[0], abs=1e-5, nan_ok=True)
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+def test_sharing_prompts_is_refused_where_responses_would_see_each_other(minilm: Path) -> None:
+    training = FAST | {"share_prompts": True}
+    with pytest.raises(ConfigError, match="share_prompts is for language models"):
+        RewardModel(str(minilm), mode="finetune", training=training).fit(pairs())
+    with pytest.raises(ConfigError, match="changes the scores of this architecture"):
+        check_same(torch.zeros(2, 1), torch.ones(2, 1))
+
+
+def test_a_packed_group_is_the_prompt_once_and_each_response_blind_to_the_others() -> None:
+    made = packed([[[5, 6, 7, 8], [5, 6, 9, 0]]], pad=0)
+    assert made["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0]]
+    assert made["position_ids"].tolist() == [[0, 1, 2, 3, 2, 3]]
+    assert made["ends"].tolist() == [[0, 3], [0, 4]]
+    assert made["attention_mask"][0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 1, 1],
+    ]  # fmt: skip
 
 
 def test_texts_beyond_the_window_are_counted_or_refused(llama: str) -> None:

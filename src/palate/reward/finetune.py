@@ -22,6 +22,7 @@ from palate.reward import inputs
 from palate.reward.heads import Head
 from palate.reward.scorers import Scorer, training_config
 from palate.reward.sequences import Style, TokenSequences, encode, style_of
+from palate.reward.shared_prompts import check_same, packed, states
 from palate.training import PreferenceTrainer, Scored, ScoreFunction, TrainingGroups, seeded
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class TextGroups:
     groups: TrainingGroups
     tokenizer: Any
     pad_to_multiple_of: int
+    share_prompts: bool = False
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -88,8 +90,14 @@ class TextGroups:
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """See `palate.training.Groups`; adds what the transformer reads of the judged alternatives."""
         index = np.asarray(rows)
-        used = self.position[index][self.groups.mask[index]]
-        tokens = self.sequences.padded(self.tokenizer, used.tolist(), self.pad_to_multiple_of)
+        position, mask = self.position[index], self.groups.mask[index]
+        if self.share_prompts:
+            groups = [
+                [self.sequences.ids[i] for i in row[seen]] for row, seen in zip(position, mask, strict=True)
+            ]
+            tokens = packed(groups, self.tokenizer.pad_token_id, self.pad_to_multiple_of)
+        else:
+            tokens = self.sequences.padded(self.tokenizer, position[mask].tolist(), self.pad_to_multiple_of)
         return {"tokens": tokens, **self.groups.tensors(index)}
 
 
@@ -104,11 +112,15 @@ def score_batch(head: Head, pad: int, views: int = 1) -> ScoreFunction:
             empty = values.new_zeros(*mask.shape, values.shape[1])
             return empty.masked_scatter(mask[:, :, None], values)
 
-        outputs = model(**tokens).logits
-        features, second = last.features(tokens["input_ids"], pad), None
+        def read() -> tuple[Tensor, Tensor]:
+            shared = "ends" in tokens
+            outputs = last(states(model, tokens)) if shared else model(**tokens).logits
+            return outputs, last.features(tokens["input_ids"], pad)
+
+        outputs, features = read()
+        second = None
         if views == 2:
-            model(**tokens)
-            second = last.features(tokens["input_ids"], pad)
+            second = read()[1]
             if model.training and torch.equal(features, second):
                 raise ConfigError(
                     "the loss compares two passes that differ by dropout, and this model has none; "
@@ -116,7 +128,7 @@ def score_batch(head: Head, pad: int, views: int = 1) -> ScoreFunction:
                 )
         return replace(
             head.read(in_groups(outputs), batch),
-            tokens=views * int(tokens["attention_mask"].sum()),
+            tokens=views * int((tokens["input_ids"] != pad).sum()),
             features=in_groups(features),
             second=None if second is None else in_groups(second),
         )
@@ -157,7 +169,12 @@ class TunedScorer:
         )
         sequences.warn()
         groups.prepare(loss, last_layer(self.model).in_features)
-        made = TextGroups(sequences, position, groups, self.tokenizer, self.training.pad_to_multiple_of)
+        made = TextGroups(
+            sequences, position, groups, self.tokenizer, self.training.pad_to_multiple_of,
+            self.training.share_prompts,
+        )  # fmt: skip
+        if made.share_prompts:
+            self._check_sharing(made)
         score = score_batch(self.head.float(), self.tokenizer.pad_token_id, loss.views)
         trainer = PreferenceTrainer(
             self.model, made, score, loss, self.training, run=run, stage="reward", beside=self.head
@@ -167,6 +184,14 @@ class TunedScorer:
         self.head.cpu().double()
         kept = {name: value for name, value in last.items() if name not in ("time", "stage")}
         return {"steps": trainer.args.max_steps, **kept, **sequences.counts}
+
+    def _check_sharing(self, groups: TextGroups) -> None:
+        if self.style == "pair":
+            raise ConfigError("share_prompts is for language models; this transformer reads both ways")
+        alone = replace(groups, share_prompts=False)
+        with torch.no_grad():
+            shared = last_layer(self.model)(states(self.model.eval(), groups.batch([0])["tokens"]))
+            check_same(shared, self.model(**alone.batch([0])["tokens"]).logits)
 
     def texts(self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None) -> Floats:
         """Outputs for n responses, shape (n, width); `rows` are where they come from, for errors."""
@@ -266,6 +291,8 @@ class TunedScorer:
             self.model = get_peft_model(self.model, settings)
         prepare_tokenizer(self.tokenizer)
         config = self.model.config.get_text_config()
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # it is for generation
         self.model.config.pad_token_id = config.pad_token_id = self.tokenizer.pad_token_id
         limits = (
             self.training.max_length,

@@ -40,6 +40,8 @@ class TrainingConfig(BaseModel):
             reference.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less
             memory, about a third more time.
+        share_prompts: encode the prompt of a group once for all its responses; for reward models on decoders
+            with full attention (others are refused). Rounding apart, it changes nothing but the time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,7 @@ class TrainingConfig(BaseModel):
     meta_rate: float = Field(0.01, ge=0, allow_inf_nan=False)
     pad_to_multiple_of: int = Field(16, ge=1)
     gradient_checkpointing: bool = False
+    share_prompts: bool = False
 
     def total_steps(self, n_groups: int) -> int:
         """Optimizer steps for a set of `n_groups`."""
