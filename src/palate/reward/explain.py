@@ -38,7 +38,9 @@ def explain(model: RewardModel, data: PreferenceData | None = None) -> pl.DataFr
     if model.head_.native != "score":
         raise ConfigError(f"the head {model.head!r} compares; it has no score to explain")
     network = scorer.network
-    at = network.mean[None].clone() if data is None else torch.from_numpy(scorer.inputs_of(data))
+    at = network.mean[None].clone()
+    if data is not None:
+        at = torch.from_numpy(scorer.inputs_of(data).astype(np.float64))
     at.requires_grad_()
     total = model.head_.score(network(at)).sum()
     weight = torch.autograd.grad(total, at)[0].mean(0).numpy()

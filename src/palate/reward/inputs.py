@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError, PalateWarning
+from palate.reward.linear import Array
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -71,8 +72,10 @@ def refuse_long(lengths: Integers, window: int, rows: Integers | None = None) ->
         )  # fmt: skip
 
 
-def features_of(data: PreferenceData, names: Sequence[str] = ()) -> Floats:
+def features_of(data: PreferenceData, names: Sequence[str] = ()) -> npt.NDArray[np.float32]:
     """The feature vectors of every flat alternative, shape (alternatives, d), each number named by `names`.
+
+    They are a view of the data where it lies in one piece, and cannot be written to.
 
     Raises:
         DataError: the data has no features, their lengths differ, one is missing, or one is not finite.
@@ -96,20 +99,33 @@ def features_of(data: PreferenceData, names: Sequence[str] = ()) -> Floats:
     lengths = pc.list_value_length(flat).to_numpy(zero_copy_only=False)
     usual = int(lengths[0]) if len(lengths) else 0
     fail(np.asarray(lengths != usual), f"a vector whose length is not {usual}, as the first one's is")
-    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64).reshape(
-        len(flat), usual
-    )
+    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False)).reshape(len(flat), usual)
     if names and usual != len(names):
         raise DataError(
             f"vectors of length {usual} for {len(names)} named features", field="features", file=data.source,
             remedy=f"give the values of: {', '.join(names)}",
         )  # fmt: skip
-    fail(
-        np.asarray(~np.isfinite(values).all(axis=1)),
-        _not_finite(values, names),
-        "fill in or drop missing values",
-    )
+    if not all_finite(values):
+        bad = np.asarray(~np.isfinite(values).all(axis=1))
+        fail(bad, _not_finite(values, names), "fill in or drop missing values")
     return values
+
+
+def all_finite(values: Array) -> bool:
+    """Whether every entry of `values` (n, d) is finite; one product in place of a table of answers."""
+    with np.errstate(all="ignore"):
+        sums = values @ np.ones(values.shape[1], dtype=values.dtype)
+    # A sum may overflow where no entry does.
+    return bool(np.isfinite(sums).all() or np.isfinite(values).all())
+
+
+def used(values: Array, position: Integers) -> tuple[Array, Integers]:
+    """The rows of `values` (m, d) that `position` (n, k) points at, and where it points among them."""
+    needed = np.zeros(len(values), dtype=bool)
+    needed[position] = True
+    if needed.all():
+        return values, position
+    return values[needed], (np.cumsum(needed) - 1)[position]
 
 
 def check_finite(values: Floats, names: Sequence[str]) -> None:
@@ -125,9 +141,11 @@ def check_finite(values: Floats, names: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def warn_of_constants(values: Floats, names: Sequence[str]) -> None:
+def warn_of_constants(values: Array, names: Sequence[str]) -> None:
     """Say which of the named features, shape (n, d), never change: nothing can be learnt of them."""
-    constant = [name for name, width in zip(names, np.ptp(values, axis=0), strict=bool(names)) if not width]
+    if not names:
+        return
+    constant = [name for name, width in zip(names, np.ptp(values, axis=0), strict=True) if not width]
     if constant:
         warnings.warn(
             f"features with one value in every response, of which nothing is learnt: {', '.join(constant)}",

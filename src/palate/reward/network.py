@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from palate.errors import ConfigError, unknown
 from palate.losses import Scored
 from palate.reward.heads.base import Batch, Head
+from palate.reward.linear import Array, mean_and_spread
 from palate.training import seeded
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -79,11 +81,11 @@ class Network(nn.Module):
                 nn.init.normal_(self.prompt.weight, std=1 / (context_dim + 1))
         self.double()
 
-    def standardise_on(self, inputs: Tensor) -> None:
+    def standardise_on(self, inputs: Array) -> None:
         """Take mean and spread of the columns of `inputs` (m, d); a constant column has nothing to say."""
         _standard(inputs, self.mean, self.scale)
 
-    def standardise_prompts_on(self, embeddings: Tensor) -> None:
+    def standardise_prompts_on(self, embeddings: Array) -> None:
         """As `standardise_on`, for the embeddings of prompts, shape (m, context_dim)."""
         _standard(embeddings, self.context_mean, self.context_scale)
 
@@ -123,7 +125,7 @@ class Network(nn.Module):
         )
 
 
-def _standard(values: Tensor, mean: Tensor, scale: Tensor) -> None:
-    mean.copy_(values.mean(0))
-    spread = values.std(0, correction=0)
-    scale.copy_(torch.where(spread > 1e-12, spread, 1.0))
+def _standard(values: Array, mean: Tensor, scale: Tensor) -> None:
+    centre, spread = mean_and_spread(values)
+    mean.copy_(torch.from_numpy(centre))
+    scale.copy_(torch.from_numpy(np.where(spread > 1e-12, spread, 1.0)))

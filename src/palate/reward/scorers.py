@@ -19,6 +19,7 @@ from palate.losses import Loss
 from palate.reward import inputs
 from palate.reward.fitting import check_fit, fit_network, train_network
 from palate.reward.heads import Head
+from palate.reward.linear import Array
 from palate.reward.network import Network
 from palate.training import TrainingConfig, TrainingGroups, configure
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 FEATURES = "features"
+_BLOCK = 1 << 16  # responses whose outputs are computed at once
 
 
 class Scorer(Protocol):
@@ -85,22 +87,22 @@ class _NetworkScorer:
 
     def _fit(
         self,
-        values: Floats,
+        values: Array,
         position: npt.NDArray[np.int64],
         groups: TrainingGroups,
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
-        prompts: Floats | None = None,
+        prompts: Array | None = None,
     ) -> dict[str, Any]:
         """`prompts` are the distinct embeddings of prompts, for a head that reads them."""
         s = self.settings
         context_dim = 0 if prompts is None else prompts.shape[1]
         self.network = network = self._network(values.shape[1], context_dim)
         if init is None:
-            network.standardise_on(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)))
+            network.standardise_on(values)
             if prompts is not None:
-                network.standardise_prompts_on(torch.from_numpy(prompts))
+                network.standardise_prompts_on(prompts)
         else:
             _take_over(network, getattr(init, "network", None))
         check_fit(loss, s["dropout"], s["training"] is not None)
@@ -125,7 +127,7 @@ class _NetworkScorer:
         self.network.load_state_dict({**tensors, **head})
         self.network.eval()
 
-    def _apply(self, values: Floats) -> Floats:
+    def _apply(self, values: Array) -> Floats:
         assert self.network is not None
         wanted = self.network.dim
         if values.shape[-1] != wanted:
@@ -133,10 +135,13 @@ class _NetworkScorer:
                 f"vectors of length {values.shape[-1]} where the model was fitted on {wanted}",
                 field="features", remedy="use the features it was fitted on",
             )  # fmt: skip
+        flat = values.reshape(-1, wanted)
+        made = np.empty((len(flat), self.head.width))
         with torch.no_grad():
-            flat = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64).reshape(-1, wanted))
-            outputs = self.network(flat).numpy()
-            return np.asarray(outputs.reshape(*values.shape[:-1], outputs.shape[1]))
+            for start in range(0, len(flat), _BLOCK):
+                block = torch.from_numpy(flat[start : start + _BLOCK].astype(np.float64))
+                made[start : start + _BLOCK] = self.network(block).numpy()
+        return made.reshape(*values.shape[:-1], made.shape[1])
 
 
 def _take_over(network: Network, from_: Network | None) -> None:
@@ -174,10 +179,9 @@ class FeatureScorer(_NetworkScorer):
         run: Run | None,
         init: Scorer | None,
     ) -> dict[str, Any]:
-        used, place = np.unique(groups.position, return_inverse=True)
-        values = self.inputs_of(data)[used]
+        values, position = inputs.used(self.inputs_of(data), groups.position)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init)
+        return self._fit(values, position, groups, loss, run, init)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         raise ConfigError(
@@ -195,7 +199,7 @@ class FeatureScorer(_NetworkScorer):
             )
         return self._apply(features)
 
-    def inputs_of(self, data: PreferenceData) -> Floats:
+    def inputs_of(self, data: PreferenceData) -> Array:
         """The features of every flat alternative, shape (alternatives, d)."""
         return inputs.features_of(data, self.names)
 
@@ -266,7 +270,7 @@ class TextScorer(_NetworkScorer):
 
     def _inputs(
         self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None
-    ) -> tuple[Floats, inputs.Integers, int]:
+    ) -> tuple[Array, inputs.Integers, int]:
         """Vectors of the distinct texts, the place of each text given among them, and of how many of those
         given the encoder reads only the beginning; `rows` are where they come from, for an error."""
         distinct_prompts, distinct, place = inputs.unique_texts(prompts, responses)
@@ -278,7 +282,7 @@ class TextScorer(_NetworkScorer):
         self.encoder.warn_of_cuts(lengths[place])
         return values, place, int((lengths[place] > self.encoder.max_length).sum())
 
-    def _embedded(self, blocks: list[list[str]]) -> tuple[Floats, inputs.Integers]:
+    def _embedded(self, blocks: list[list[str]]) -> tuple[Array, inputs.Integers]:
         """The embeddings of blocks of equally many texts side by side, and the most tokens of each."""
         from palate.models import embed_counting
 
@@ -292,7 +296,7 @@ class TextScorer(_NetworkScorer):
                 f"{blocks[-1][int(np.flatnonzero(bad)[0])][:60]!r}",
                 field="responses", remedy="clear the embedding cache or use another encoder",
             )  # fmt: skip
-        return values.astype(np.float64), lengths
+        return values, lengths
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         described, tensors = super().write(folder)
