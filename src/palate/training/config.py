@@ -39,7 +39,7 @@ class TrainingConfig(BaseModel):
             log-probability independent of what it is batched with, so that a policy starts exactly at its
             reference.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less
-            memory, about a third more time.
+            memory, a third to a half more time.
         share_prompts: encode the prompt of a group once for all its responses; for reward models on decoders
             with full attention (others are refused). Rounding apart, it changes nothing but the time.
     """
