@@ -15,6 +15,7 @@ Experiment = Callable[[int, Mapping[str, Any]], dict[str, float]]
 
 EXPERIMENTS = {
     "aspect_heads": "palate.recipes.experiments.aspect_heads:run",
+    "circular_preferences": "palate.recipes.experiments.circular_preferences:run",
     "controlled_votes": "palate.recipes.experiments.controlled_votes:run",
     "linear_ranking": "palate.recipes.experiments.linear_ranking:run",
     "listening_gate": "palate.recipes.experiments.listening_gate:run",
