@@ -304,3 +304,44 @@ def test_settings_of_the_trainer_are_checked() -> None:
     assert configure(TrainingConfig, None, stratify=True).stratify
     with pytest.raises(ConfigError, match="'meta_rate' cannot be -1"):
         configure(TrainingConfig, None, meta_rate=-1.0)
+
+
+def unlabelled(n: int = 12, k: int = 3) -> PreferenceData:
+    x = np.random.default_rng(5).normal(size=(n, k, 3)).astype(np.float32)
+    return PreferenceData.from_columns({"features": x.tolist(), "scores": [[float("nan")] * k] * n})
+
+
+def test_a_reward_model_climbs_on_responses_without_labels() -> None:
+    training = {"steps": 30, "batch_size": 8, "learning_rate": 0.05}
+    probe = np.eye(3)
+
+    def fitted(rate: float, meta: PreferenceData | None) -> RewardModel:
+        return RewardModel("features", training={**training, "meta_rate": rate}).fit(sources(), meta=meta)
+
+    plain = fitted(0.5, None).score_features(probe)
+    assert fitted(0.0, unlabelled()).score_features(probe) == pytest.approx(plain, abs=1e-12)
+    climbed = fitted(0.5, unlabelled())
+    assert np.abs(climbed.score_features(probe) - plain).max() > 1e-4
+    assert 1 / 3 <= climbed.fit_["separation"] <= 2 / 3
+
+
+def test_a_tuned_model_climbs_too(minilm: Path) -> None:
+    data = PreferenceData.from_columns(
+        {"prompt": ["a"] * 4, "responses": [["good answer", "bad"], ["bad one", "good"]] * 2,
+         "scores": [[1.0, 0.0], [0.0, 1.0]] * 2}
+    )  # fmt: skip
+    policy = PreferenceData.from_columns(
+        {"prompt": ["b", "c"], "responses": [["one", "two", "three"], ["four", "five", "six"]],
+         "scores": [[0.0] * 3] * 2}
+    )  # fmt: skip
+    model = RewardModel(str(minilm), mode="finetune", training={"steps": 2, "batch_size": 2, "lora": 2})
+    model.fit(data, meta=policy)
+    assert 1 / 3 <= model.fit_["separation"] <= 2 / 3
+
+
+def test_what_a_reward_model_cannot_climb_on_is_refused() -> None:
+    training = {"steps": 3, "batch_size": 2}
+    with pytest.raises(ConfigError, match=r"meta.*needs training="):
+        RewardModel("features").fit(sources(), meta=unlabelled())
+    with pytest.raises(DataError, match=r"row 1.*two or more responses"):
+        RewardModel("features", training=training).fit(sources(), meta=unlabelled(k=1))

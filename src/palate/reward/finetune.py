@@ -20,10 +20,17 @@ from palate.models.lm import prepare_tokenizer
 from palate.models.loading import loading, locate, quiet
 from palate.reward import inputs
 from palate.reward.heads import Head
-from palate.reward.scorers import Scorer, training_config
+from palate.reward.scorers import Scorer, meta_step, training_config
 from palate.reward.sequences import Style, TokenSequences, encode, style_of
 from palate.reward.shared_prompts import check_same, packed, states
-from palate.training import PreferenceTrainer, Scored, ScoreFunction, TrainingGroups, seeded
+from palate.training import (
+    PreferenceTrainer,
+    Scored,
+    ScoreFunction,
+    TrainingGroups,
+    seeded,
+    unlabelled_of,
+)
 
 if TYPE_CHECKING:
     from palate.runs import Run
@@ -86,6 +93,11 @@ class TextGroups:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @property
+    def source(self) -> npt.NDArray[np.int64] | None:
+        """Codes of where the groups come from, if that is known."""
+        return self.groups.extra.get("source")
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """See `palate.training.Groups`; adds what the transformer reads of the judged alternatives."""
@@ -155,11 +167,43 @@ class TunedScorer:
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
     ) -> dict[str, Any]:
         if init is None:
             self.build(self.settings["encoder"], self.training.lora)
         else:
             self._start_from(init)
+        made = self._groups(data, groups)
+        made.sequences.warn()
+        if made.share_prompts:
+            self._check_sharing(made)
+        groups.prepare(loss, last_layer(self.model).in_features)
+        pad = self.tokenizer.pad_token_id
+        score = score_batch(self.head.float(), pad, loss.views)
+        climb = None
+        if meta is not None:
+            climb = meta_step(
+                self._groups(meta, unlabelled_of(meta)), score_batch(self.head, pad), self.training
+            )
+        trainer = PreferenceTrainer(
+            self.model,
+            made,
+            score,
+            loss,
+            self.training,
+            run=run,
+            stage="reward",
+            meta=climb,
+            beside=self.head,
+        )
+        last = trainer.fit()
+        self.model.eval()
+        self.head.cpu().double()
+        kept = {name: value for name, value in last.items() if name not in ("time", "stage")}
+        return {"steps": trainer.args.max_steps, **kept, **made.sequences.counts}
+
+    def _groups(self, data: PreferenceData, groups: TrainingGroups) -> TextGroups:
+        """The judged alternatives of the groups, each tokenised once."""
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position[groups.mask], return_inverse=True)
         position = np.zeros_like(groups.position)
@@ -167,23 +211,10 @@ class TunedScorer:
         sequences = self._encode(
             [prompts[i] for i in used], [responses[i] for i in used], inputs.rows_of(data, used)
         )
-        sequences.warn()
-        groups.prepare(loss, last_layer(self.model).in_features)
-        made = TextGroups(
+        return TextGroups(
             sequences, position, groups, self.tokenizer, self.training.pad_to_multiple_of,
             self.training.share_prompts,
         )  # fmt: skip
-        if made.share_prompts:
-            self._check_sharing(made)
-        score = score_batch(self.head.float(), self.tokenizer.pad_token_id, loss.views)
-        trainer = PreferenceTrainer(
-            self.model, made, score, loss, self.training, run=run, stage="reward", beside=self.head
-        )
-        last = trainer.fit()
-        self.model.eval()
-        self.head.cpu().double()
-        kept = {name: value for name, value in last.items() if name not in ("time", "stage")}
-        return {"steps": trainer.args.max_steps, **kept, **sequences.counts}
 
     def _check_sharing(self, groups: TextGroups) -> None:
         if self.style == "pair":

@@ -23,6 +23,7 @@ from palate.reward.linear import SAMPLE, Array, LinearInputs, Whitening, curvatu
 from palate.reward.network import Network
 from palate.training import (
     Loss,
+    MetaStep,
     PreferenceTrainer,
     ScoreFunction,
     TrainingConfig,
@@ -295,13 +296,16 @@ def train_network(
     loss: Loss,
     config: TrainingConfig,
     run: Run | None = None,
+    meta: MetaStep | None = None,
 ) -> dict[str, Any]:
     """Train on fixed inputs in steps, by `palate.training.PreferenceTrainer`: for losses that need batches,
-    passes with dropout, or a schedule. Arguments as in `fit_network`."""
+    passes with dropout, or a schedule. Arguments as in `fit_network`; `meta` as in the trainer."""
     made = InputGroups.of(network, inputs, position, groups)
     if isinstance(loss, nn.Module):
         loss.double()
-    trainer = PreferenceTrainer(network, made, score_inputs(loss), loss, config, run=run, stage="reward")
+    trainer = PreferenceTrainer(
+        network, made, score_inputs(loss), loss, config, run=run, stage="reward", meta=meta
+    )
     last = trainer.fit()
     network.cpu().eval()
     kept = {name: value for name, value in last.items() if name not in ("time", "stage")}

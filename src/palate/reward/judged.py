@@ -48,6 +48,7 @@ class JudgeScorer(FeatureScorer):
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
@@ -65,7 +66,7 @@ class JudgeScorer(FeatureScorer):
             values = np.where(known, values, mean)
         inputs.check_finite(values, self.names)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init)
+        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init, meta)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         if not prompts:

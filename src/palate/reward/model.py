@@ -187,6 +187,7 @@ class RewardModel(Judge):
         run: Run | None = None,
         init: RewardModel | None = None,
         beside: RewardModel | None = None,
+        meta: PreferenceData | None = None,
     ) -> Self:
         """Learn from judgments.
 
@@ -195,6 +196,9 @@ class RewardModel(Judge):
             run: run folder for metrics and checkpoints of training in steps.
             init: a fitted model with the same inputs, network and head to start from.
             beside: a fitted model on the same frozen encoder, which then is loaded and held once.
+            meta: responses of a new policy, two or more to a prompt, whose scores are not read: every step is
+                taken where the model tells them apart better (MetaRM, `palate.training.MetaStep`, with
+                `meta_rate` of `training`).
 
         Raises:
             DataError: nothing to learn (no pairs, all ties), a text or feature is missing or not finite.
@@ -218,7 +222,7 @@ class RewardModel(Judge):
         for other in (init, beside):
             if other is not None and isinstance(scorer, TextScorer):
                 scorer.share(other._fitted())
-        self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None)
+        self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None, meta)
         self.head_, self.scorer_, self.loss_ = head.eval(), scorer, loss
         self.n_groups_, self.n_ties_ = len(groups), groups.ties
         self.data_fingerprint_ = data.fingerprint()

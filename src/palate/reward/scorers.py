@@ -15,13 +15,21 @@ from torch import Tensor
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError
 from palate.judges.feature_judge import FeatureJudge
-from palate.losses import Loss
+from palate.losses import Loss, Scored
 from palate.reward import inputs
-from palate.reward.fitting import check_fit, fit_network, train_network
+from palate.reward.fitting import InputGroups, check_fit, fit_network, train_network
 from palate.reward.heads import Head
 from palate.reward.linear import Array
 from palate.reward.network import Network
-from palate.training import TrainingConfig, TrainingGroups, configure
+from palate.training import (
+    Groups,
+    MetaStep,
+    ScoreFunction,
+    TrainingConfig,
+    TrainingGroups,
+    configure,
+    unlabelled_of,
+)
 
 if TYPE_CHECKING:
     from palate.runs import Run
@@ -43,9 +51,10 @@ class Scorer(Protocol):
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
     ) -> dict[str, Any]:
-        """Learn from groups of the data's alternatives, from new weights or those of `init`; returns how the
-        fit ended."""
+        """Learn from groups of the data's alternatives, from new weights or those of `init`, and with `meta`
+        to tell its responses apart; returns how the fit ended."""
         ...
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -93,6 +102,7 @@ class _NetworkScorer:
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
         prompts: Array | None = None,
     ) -> dict[str, Any]:
         """`prompts` are the distinct embeddings of prompts, for a head that reads them."""
@@ -108,12 +118,26 @@ class _NetworkScorer:
         check_fit(loss, s["dropout"], s["training"] is not None)
         groups.prepare(loss, network.last.in_features)
         if s["training"] is None:
+            if meta is not None:
+                raise ConfigError("learning to tell responses apart (meta) needs training={'steps': ...}")
             return fit_network(
                 network, values, position, groups, loss,
                 l2=s["l2"], pull=s["pull"], max_iter=s["max_iter"], tolerance=s["tolerance"],
             )  # fmt: skip
         config = training_config(s)
-        return train_network(network, values, position, groups, loss, config, run)
+        climb = None if meta is None else self._meta(network, meta, config)
+        return train_network(network, values, position, groups, loss, config, run, climb)
+
+    def _meta(self, network: Network, data: PreferenceData, config: TrainingConfig) -> MetaStep:
+        if self.head.context_width:
+            raise ConfigError(f"the head {self.head.name!r} reads prompts by themselves; meta is not for it")
+        groups = unlabelled_of(data)
+        made = InputGroups.of(network, self.inputs_of(data), groups.position, groups)
+        return meta_step(made, _one_pass, config)
+
+    def inputs_of(self, data: PreferenceData) -> Array:
+        """The inputs of every flat alternative, shape (alternatives, d)."""
+        raise NotImplementedError
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         assert self.network is not None
@@ -162,6 +186,16 @@ def training_config(settings: dict[str, Any]) -> TrainingConfig:
     return configure(TrainingConfig, {"seed": settings["seed"], **(given or {})})
 
 
+def meta_step(groups: Groups, score: ScoreFunction, config: TrainingConfig) -> MetaStep:
+    """MetaRM's step, with the settings and the batches of the training it belongs to."""
+    return MetaStep(groups, score, eta=config.meta_rate, batch_size=config.batch_size, seed=config.seed)
+
+
+def _one_pass(network: Any, batch: dict[str, Any]) -> Scored:
+    scored: Scored = network.scored(batch["inputs"], batch)
+    return scored
+
+
 class FeatureScorer(_NetworkScorer):
     """Reads the `features` column; its numbers may have names."""
 
@@ -178,10 +212,11 @@ class FeatureScorer(_NetworkScorer):
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
     ) -> dict[str, Any]:
         values, position = inputs.used(self.inputs_of(data), groups.position)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, position, groups, loss, run, init)
+        return self._fit(values, position, groups, loss, run, init, meta)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         raise ConfigError(
@@ -250,6 +285,7 @@ class TextScorer(_NetworkScorer):
         loss: Loss,
         run: Run | None,
         init: Scorer | None,
+        meta: PreferenceData | None = None,
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
@@ -259,14 +295,14 @@ class TextScorer(_NetworkScorer):
         position = text[place.reshape(groups.position.shape)]
         counted = {"truncated_responses": cut}
         if not self.head.context_width:
-            return self._fit(values, position, groups, loss, run, init) | counted
+            return self._fit(values, position, groups, loss, run, init, meta) | counted
         asked = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
         distinct = asked.gather(groups.judgment).unique(maintain_order=True)
         embedded, lengths = self._embedded([distinct.to_list()])
         self.encoder.warn_of_cuts(lengths)
         code = asked.gather(groups.judgment).replace_strict(distinct, np.arange(len(distinct))).to_numpy()
         told = replace(groups, extra={**groups.extra, "context": embedded[code]})
-        return self._fit(values, position, told, loss, run, init, embedded) | counted
+        return self._fit(values, position, told, loss, run, init, meta, embedded) | counted
 
     def _inputs(
         self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None
@@ -281,6 +317,11 @@ class TextScorer(_NetworkScorer):
             inputs.refuse_long(lengths[place], self.encoder.max_length, rows)
         self.encoder.warn_of_cuts(lengths[place])
         return values, place, int((lengths[place] > self.encoder.max_length).sum())
+
+    def inputs_of(self, data: PreferenceData) -> Array:
+        prompts, responses = inputs.texts_of(data)
+        values, place, _ = self._inputs(prompts, responses)
+        return values[place]
 
     def _embedded(self, blocks: list[list[str]]) -> tuple[Array, inputs.Integers]:
         """The embeddings of blocks of equally many texts side by side, and the most tokens of each."""

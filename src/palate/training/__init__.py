@@ -1,7 +1,7 @@
 """The one trainer, for reward models and policies alike."""
 
 from palate.training.config import TrainingConfig, configure
-from palate.training.groups import TrainingGroups, groups_for, lists_of, pairs_of
+from palate.training.groups import TrainingGroups, groups_for, lists_of, pairs_of, unlabelled_of
 from palate.training.meta import MetaStep, separation
 from palate.training.metrics import Scored, Window, comparisons, extremes
 from palate.training.rng import seeded
@@ -32,4 +32,5 @@ __all__ = [
     "separation",
     "stratified_order",
     "train_stages",
+    "unlabelled_of",
 ]

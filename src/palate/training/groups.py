@@ -180,6 +180,28 @@ def lists_of(data: PreferenceData, *, min_items: int = 2, anchored: bool = False
     )
 
 
+def unlabelled_of(data: PreferenceData) -> TrainingGroups:
+    """All alternatives of each judgment as a group, whatever was said of them; targets are 0.
+
+    Raises:
+        DataError: a judgment has fewer than two alternatives, or there is none.
+    """
+    lengths = np.diff(data.offsets())
+    if not len(lengths):
+        raise DataError("there are no responses to tell apart", file=data.source)
+    if (lengths < 2).any():
+        row = int(np.flatnonzero(lengths < 2)[0])
+        raise DataError(
+            "one response where there is nothing to tell it apart from", row=row + 1, field="responses",
+            file=data.source, remedy="sample two or more responses to each prompt",
+        )  # fmt: skip
+    inside = np.arange(int(lengths.max()))[None, :] < lengths[:, None]
+    position = np.where(inside, data.offsets()[:-1, None] + np.arange(inside.shape[1])[None, :], 0)
+    return TrainingGroups(
+        position, np.zeros(inside.shape), inside, np.ones(len(lengths)), np.arange(len(lengths)), 0
+    )
+
+
 def _tied_rows(data: PreferenceData) -> npt.NDArray[np.bool_]:
     """Judgments of two or more alternatives whose judged scores are all equal; shape (rows,)."""
     offsets = data.offsets()

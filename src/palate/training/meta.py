@@ -55,8 +55,9 @@ class MetaStep:
         theta' = theta + eta grad J(theta),    the optimiser gets grad L(theta') at theta
 
     To first order that is ``grad L + eta H grad J`` with H the second derivative of L, a part of the gradient
-    of ``L + eta grad J . grad L``: pairs whose fit also separates the new responses weigh more. J alone grows with the scale of the scores, so keep `eta` small; at 0 this is plain
-    training. With several processes, each climbs on batches of its own.
+    of ``L + eta grad J . grad L``: pairs whose fit also separates the new responses weigh more. J alone grows
+    with the scale of the scores, so keep `eta` small; at 0 this is plain training. With several processes,
+    each climbs on batches of its own.
 
     Args:
         groups: responses without labels, two or more to a prompt; what `score` needs.
