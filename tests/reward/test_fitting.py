@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 
 from palate import losses
 from palate.data import PreferenceData
-from palate.errors import DataError
+from palate.errors import ConfigError, DataError
 from palate.reward import RewardModel, heads, linear
+from palate.reward.arrays import fit_arrays
 from palate.reward.fitting import fit_network
 from palate.reward.inputs import all_finite, features_of, used
 from palate.reward.network import Network
@@ -235,3 +237,60 @@ def test_inputs_that_no_group_points_at_are_left_out() -> None:
     values, position = used(np.arange(5.0)[:, None], np.array([[4, 1], [1, 2]]))
     assert values[:, 0].tolist() == [1.0, 2.0, 4.0]
     assert position.tolist() == [[2, 0], [0, 1]]
+
+
+def test_arrays_give_the_model_that_judgments_of_them_give() -> None:
+    x, first = pairs(300, 4)
+    position, _ = groups_of(first)
+    data = PreferenceData.from_columns(
+        {
+            "features": x.reshape(300, 2, 4).tolist(),
+            "scores": np.stack([first, ~first], 1).astype(float).tolist(),
+        }
+    )
+    made, judged = fit_arrays(RewardModel("features"), x, position), RewardModel("features").fit(data)
+    assert made.score_features(x) == pytest.approx(judged.score_features(x), abs=1e-6)
+    assert made.n_groups_ == 300
+    twice = fit_arrays(RewardModel("features"), x, position, weight=np.full(300, 2.0))
+    assert twice.score_features(x) == pytest.approx(made.score_features(x), abs=1e-6)
+    assert twice.data_fingerprint_ != made.data_fingerprint_
+    strong = RewardModel("features", loss_params={"label_margin": 1.0})
+    strength = np.random.default_rng(0).choice([0.1, 3.0], 300)
+    gaps = fit_arrays(strong, x, position, strength=strength).score_features(x)
+    assert np.ptp(gaps) > np.ptp(made.score_features(x))
+
+
+def test_a_response_of_many_pairs_is_given_once_and_kept_with_the_model(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    better = [[i, j] for i in range(8) for j in range(8) if x[i, 0] > x[j, 0]]
+    model = fit_arrays(RewardModel("features", l2=0.001), x, better)
+    assert np.array_equal(np.argsort(model.score_features(x[:8])), np.argsort(x[:8, 0]))
+    again = RewardModel.load(model.save(tmp_path / "m"))
+    assert np.array_equal(again.score_features(x), model.score_features(x))
+
+
+@pytest.mark.parametrize(
+    ("pairs_given", "options", "message"),
+    [
+        ([], {}, r"pairs of shape \(0,\)"),
+        ([[0, 3]], {}, "row 1, field 'pairs': .* rows of 3 features"),
+        ([[0, 1], [1, 1]], {}, "row 2, field 'pairs': .* two different rows"),
+        ([[0.0, 1.0]], {}, "pairs must be whole numbers"),
+        ([[0, 1]], {"weight": [0.0]}, "row 1, field 'weight': .* above 0"),
+        ([[0, 1]], {"strength": [1.0, 2.0]}, r"strength has shape \(2,\), not \(1,\)"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_one_clear_error(
+    pairs_given: list[list[float]], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        fit_arrays(RewardModel("features"), np.eye(3), pairs_given, **options)
+
+
+def test_arrays_are_checked_for_values_that_are_not_finite_and_for_the_model() -> None:
+    x = np.eye(3)
+    x[1, 2] = np.nan
+    with pytest.raises(DataError, match="row 2, field 'features'"):
+        fit_arrays(RewardModel("features"), x, [[0, 1]])
+    with pytest.raises(ConfigError, match="arrays are for RewardModel"):
+        fit_arrays(RewardModel("all-minilm-l6-v2"), np.eye(3), [[0, 1]])
