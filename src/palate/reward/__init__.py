@@ -3,7 +3,12 @@
 from palate.reward.arrays import fit_arrays
 from palate.reward.ensemble import RewardEnsemble
 from palate.reward.levels import beta_levels
+from palate.reward.merging import extrapolate, merge, search
 from palate.reward.model import RewardModel
 from palate.reward.rescale import Rescaled, standardize
+from palate.reward.stages import RewardStage, fit_stages
 
-__all__ = ["Rescaled", "RewardEnsemble", "RewardModel", "beta_levels", "fit_arrays", "standardize"]
+__all__ = [
+    "Rescaled", "RewardEnsemble", "RewardModel", "RewardStage", "beta_levels", "extrapolate", "fit_arrays",
+    "fit_stages", "merge", "search", "standardize",
+]  # fmt: skip

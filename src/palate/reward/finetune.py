@@ -276,6 +276,13 @@ class TunedScorer:
         self.style, self.window = described["style"], described["window"]
         self.model.eval()
 
+    def replace_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of a `plain` model in place of transformer, adapters and last layer."""
+        self.model = plain(self.model)
+        self.model.load_state_dict(weights)
+        self._set_last_layer(())
+        self.model.eval()
+
     def build(self, name: str, lora: int = 0, tokenizer: str | None = None) -> list[str]:
         """Load transformer and tokenizer, put the last layer in place and adapters on top; returns the names
         of the modules whose weights the folder does not hold, which start anew."""
