@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "listening_gate": "palate.recipes.experiments.listening_gate:run",
     "named_features": "palate.recipes.experiments.named_features:run",
     "steered_policy": "palate.recipes.experiments.steered_policy:run",
+    "ratings_then_pairs": "palate.recipes.experiments.ratings_then_pairs:run",
     "rating_gaps": "palate.recipes.experiments.rating_gaps:run",
     "source_weights": "palate.recipes.experiments.source_weights:run",
     "voted_labels": "palate.recipes.experiments.voted_labels:run",
