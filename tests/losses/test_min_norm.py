@@ -140,6 +140,17 @@ def test_the_weights_are_those_of_the_gradients_of_the_last_layer_and_carry_none
     assert model.w.grad.tolist() == pytest.approx(wanted.tolist())
 
 
+def test_two_gradients_of_the_same_length_weigh_the_same():
+    """With two sources, normalising by length leaves nothing to solve for: it is uniform weighting."""
+    for seed in range(5):
+        model = Linear((3, 5), seed)
+        loss = BySource(normalize="l2")
+        value = loss.of(model.scored(), model.batch, step=0)
+        assert [w.item() for w in loss.watched.values()] == pytest.approx([0.5, 0.5])
+        plain = losses.get("bradley_terry").of(model.scored(), model.batch)
+        assert value.item() == pytest.approx(plain.item())
+
+
 def test_with_outputs_of_several_aspects_the_gradient_is_that_of_the_whole_last_layer():
     made = torch.Generator().manual_seed(1)
     x = torch.randn(5, 2, 3, generator=made, dtype=torch.float64)

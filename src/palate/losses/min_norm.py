@@ -105,7 +105,8 @@ def _affine(gram: Tensor) -> Tensor:
     system[0, 0], system[1:, 1:] = 0.0, gram / scale
     right = torch.zeros(n + 1, 1, dtype=gram.dtype)
     right[0] = 1.0
-    return torch.linalg.lstsq(system, right, driver="gelsd").solution[1:, 0]
+    solution: Tensor = torch.linalg.lstsq(system, right, driver="gelsd").solution
+    return solution[1:, 0]
 
 
 def normalized(gradients: Tensor, values: Tensor, how: str = "l2") -> Tensor:

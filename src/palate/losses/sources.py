@@ -27,7 +27,8 @@ class BySource(Loss):
 
     so that equal weights give the mean over the batch. Under "min_norm" l makes ``|sum_i l_i g_i|`` smallest,
     where g_i is the gradient of source i's loss with respect to the last layer, scaled by `normalize`: MORE
-    (Zeng et al., 2023, arXiv 2312.07401). l carries no gradient itself. The paper's batches hold as many
+    (Zeng et al., 2023, arXiv 2312.07401). Two vectors of the same length weigh the same, so that of two
+    sources "l2" leaves equal weights. l carries no gradient itself. The paper's batches hold as many
     groups of each source (`stratify` in `palate.training.TrainingConfig`); in others only the sources
     present share the weight.
 
