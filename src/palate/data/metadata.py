@@ -77,8 +77,8 @@ def with_values(data: PreferenceData, given: Mapping[str, Any]) -> PreferenceDat
 
     Args:
         data: judgments, with metadata or without.
-        given: name of each key -> one value a judgment: numbers, true and false or texts, as an array, list or
-            polars series of length (rows,); NaN and null come out as null, which readers take as missing.
+        given: name of each key -> one value a judgment: numbers, true and false or texts, as an array, list
+            or polars series of length (rows,); NaN and null come out as null, which readers take as missing.
 
     >>> columns = {"items": [["a", "b"]], "scores": [[1, 0]], "metadata": ['{"turn": 3}']}
     >>> with_values(PreferenceData.from_columns(columns), {"margin": [0.5]}).values("metadata")[0]

@@ -86,3 +86,30 @@ def aggregate_ratings(ratings: npt.ArrayLike, keep: int = 3, max_spread: float =
     spread = np.where(number > 0, high - low, np.nan)
     label = np.where(spread <= max_spread, np.floor(mean + 0.5), np.nan)
     return RatingLabels(label, mean, spread, kept)
+
+
+def aggregate_strengths(strengths: npt.ArrayLike, keep: int = 3, max_spread: float = 2.0) -> RatingLabels:
+    """Labels from several annotators' graded preferences, -3 (the first is much better) to 3 (the second is).
+
+    As `aggregate_ratings`, with halves rounded away from 0, so that it makes no difference which response is
+    called first; a pair whose label would be 0 has none (Wang et al., 2024).
+
+    Raises:
+        ConfigError, DataError: as `aggregate_ratings`; a strength beyond 3, such as -100, which HelpSteer2
+        gives to a pair whose responses are both invalid.
+
+    >>> aggregate_strengths([[-1, 1, 2, 2, 3], [1, -1, 0, np.nan, np.nan]]).label
+    array([ 2., nan])
+    """
+    given = np.atleast_2d(np.asarray(strengths, dtype=np.float64))
+    beyond = np.abs(given) > 3
+    if beyond.any():
+        row = int(np.flatnonzero(beyond.any(axis=1))[0])
+        raise DataError(
+            f"a strength of {given[row][beyond[row]][0]:g}, beyond -3 to 3", row=row + 1, field="strength",
+            remedy="leave out pairs marked as invalid on both sides (-100)",
+        )  # fmt: skip
+    made = aggregate_ratings(given, keep, max_spread)
+    rounded = np.sign(made.mean) * np.floor(np.abs(made.mean) + 0.5)
+    label = np.where((made.spread <= max_spread) & (rounded != 0), rounded, np.nan)
+    return RatingLabels(label, made.mean, made.spread, made.kept)

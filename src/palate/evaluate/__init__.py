@@ -29,6 +29,7 @@ from palate.evaluate.metrics import (
     OrderEffects,
     accuracy,
     accuracy_by,
+    auc,
     kendall_tau,
     length_correlation,
     order_effects,
@@ -50,6 +51,7 @@ from palate.evaluate.policy import (
 from palate.evaluate.probes import PROBES, hacking_probes
 from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, reward_bench_of, ties_score
 from palate.evaluate.reward_models import compare_reward_models
+from palate.evaluate.strength import strength_report
 from palate.evaluate.style import (
     StyleControl,
     phi,
@@ -70,6 +72,7 @@ __all__ = [
     "accuracy",
     "accuracy_by",
     "answer_win_rate",
+    "auc",
     "average_calibration_error",
     "best_of_credit",
     "best_of_n",
@@ -108,6 +111,7 @@ __all__ = [
     "share_with_interval",
     "spearman",
     "split_by_length",
+    "strength_report",
     "style_control",
     "style_difference",
     "style_report",

@@ -56,8 +56,9 @@ def evaluate(
         (share of the answered), `accuracy` with `accuracy_lower` and `accuracy_upper` (95 %, prompts as
         clusters; a tie of the judge is half right, missing and gold ties are left out), `accuracy_of_all`
         (missing count as wrong); for judges that state probabilities `expected_calibration_error`, `brier`,
-        `log_loss`; for judges asked in both orders `order_consistency`, `first_position_preference`,
-        `accuracy_given_order`, `accuracy_swapped_order`, `accuracy_both_orders`; `longer_preferred`,
+        `log_loss`; `auc` (see `metrics.auc`) of margins or stated probabilities; for judges asked in both
+        orders `order_consistency`, `first_position_preference`, `accuracy_given_order`,
+        `accuracy_swapped_order`, `accuracy_both_orders`; `longer_preferred`,
         `longer_preferred_gold`, `accuracy_chosen_longer`, `accuracy_chosen_shorter`, `length_correlation`;
         for groups of three or more `kendall_tau`. A metric that cannot be measured is absent.
 
@@ -132,6 +133,11 @@ def _add_calibration(
     of_chosen = verdicts.of_chosen[~verdicts.tie]
     of_chosen = of_chosen[~np.isnan(of_chosen)]
     graded = not np.isin(of_chosen, (0.0, 0.5, 1.0)).all()
+    margin = np.where(verdicts.chosen_first, verdicts.margin, -verdicts.margin)[~verdicts.tie]
+    if not np.isnan(margin).all():
+        numbers["auc"] = metrics.auc(margin)
+    elif graded:
+        numbers["auc"] = metrics.auc(of_chosen - 0.5)
     if not len(of_chosen) or not (judge.calibrated or graded):
         return
     # Which side is called first is arbitrary, so calibration is that of the side the judge prefers.

@@ -244,3 +244,25 @@ def _groups(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Floats, Floa
 
 def _pick(values: npt.ArrayLike | None, at: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     return None if values is None else np.asarray(values)[at]
+
+
+def auc(preference: npt.ArrayLike) -> float:
+    """Area under the ROC curve over both orders of every pair: how often a verdict in the right order states
+    a higher preference than one in the wrong order.
+
+    With d the preference for the chosen side less its neutral value, the chance that ``d_i > -d_j`` for two
+    verdicts i and j (each with itself as well), ties half. 1 if all are right, 0.5 for a coin.
+
+    Args:
+        preference: shape (n,), margin of the chosen over the rejected, or the probability of the chosen less
+            one half; NaN is left out.
+
+    Returns:
+        NaN where there is nothing to judge.
+    """
+    d = np.asarray(preference, dtype=np.float64)
+    d = d[~np.isnan(d)]
+    if not len(d):
+        return float("nan")
+    low, high = (np.searchsorted(np.sort(-d), d, side=side) for side in ("left", "right"))
+    return float((low + high).mean() / (2 * len(d)))
