@@ -5,6 +5,7 @@ from __future__ import annotations
 from palate.losses.anchored import AnchoredLoss, apo_down, apo_zero, nca, sppo
 from palate.losses.base import Loss
 from palate.losses.contrastive import SimCSE, SwAV, info_nce, sinkhorn, swav
+from palate.losses.curriculum import PairCurriculum
 from palate.losses.distributions import DistributionLoss, Gaussian, Quantile, TwoHot
 from palate.losses.groups import AnchoredPairwise, FunctionLoss, Pairwise, TiedPairwise
 from palate.losses.importance import ImportanceMatch, effective_size, importance_match
@@ -12,6 +13,13 @@ from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
 from palate.losses.min_norm import min_norm_weights, normalized
 from palate.losses.ordinal import Ordinal
+from palate.losses.p2c import (
+    PreferToClassify,
+    head_diversity,
+    head_preference,
+    margin_consistency,
+    order_consistency,
+)
 from palate.losses.pairwise import (
     MarginLoss,
     davidson,
@@ -27,6 +35,8 @@ from palate.losses.pairwise import (
     thurstone,
 )
 from palate.losses.pointwise import BCO, KTO, Regression
+from palate.losses.rank_hinge import RankHinge
+from palate.losses.rank_n_contrast import RankNContrast, rank_n_contrast
 from palate.losses.ranklist import RankList, ranklist
 from palate.losses.registry import get, names
 from palate.losses.regularisers import Centering, Magnitude, Penalty
@@ -51,10 +61,14 @@ __all__ = [
     "Magnitude",
     "MarginLoss",
     "Ordinal",
+    "PairCurriculum",
     "Pairwise",
     "Penalty",
+    "PreferToClassify",
     "Quantile",
+    "RankHinge",
     "RankList",
+    "RankNContrast",
     "Regression",
     "Scored",
     "SimCSE",
@@ -72,6 +86,8 @@ __all__ = [
     "exo",
     "exponential",
     "get",
+    "head_diversity",
+    "head_preference",
     "hinge",
     "importance_match",
     "info_nce",
@@ -80,11 +96,14 @@ __all__ = [
     "listmle",
     "listnet",
     "logistic",
+    "margin_consistency",
     "min_norm_weights",
     "mixture",
     "names",
     "nca",
     "normalized",
+    "order_consistency",
+    "rank_n_contrast",
     "ranklist",
     "rao_kupper",
     "robust",
