@@ -39,6 +39,7 @@ class Loss(nn.Module):
         heads: names of the heads whose outputs it reads; empty if it reads what every head gives.
         views: how many passes over the same responses it needs, each with its own dropout (1 or 2).
         reads_features: whether it reads what the last layer reads (`Scored.features`).
+        reads_ratings: whether it reads what each response got on every aspect (`ratings` in a batch).
         stepwise: whether it changes from step to step, so that it has no minimum over a whole training set.
         watched: named quantities of the last batch to log, without gradient.
     """
@@ -54,6 +55,7 @@ class Loss(nn.Module):
     heads: tuple[str, ...] = ()
     views: int = 1
     reads_features: bool = False
+    reads_ratings: bool = False
     stepwise: bool = False
     watched: dict[str, Tensor]
 
@@ -117,7 +119,8 @@ class Loss(nn.Module):
             scored: scores, and margins, outputs or features where the model gives them.
             batch: `targets` (batch, k), and as far as there `mask` (batch, k) and, of shape (batch,),
                 `weight`, `offset` and `soft` (a demanded gap, and the probability that the first is
-                preferred; groups of two), `aspect` and `source` (codes from 0, -1 for none).
+                preferred; groups of two), `aspect` and `source` (codes from 0, -1 for none); `ratings`
+                (batch, k, aspects), what each response got on every aspect, for a loss that reads them.
             step, total_steps: as in `forward`.
         """
         value: Tensor = self(

@@ -16,6 +16,8 @@ from palate.losses.importance import ImportanceMatch
 from palate.losses.lambda_rank import lambdarank
 from palate.losses.listwise import listmle, listnet
 from palate.losses.ordinal import Ordinal
+from palate.losses.rank_hinge import RankHinge
+from palate.losses.rank_n_contrast import RankNContrast
 from palate.losses.ranklist import RankList
 from palate.losses.smooth_ranking import approx_ndcg, soft_kendall, soft_rank, soft_spearman
 from palate.losses.sources import BySource
@@ -43,6 +45,8 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "listmle": partial(FunctionLoss, listmle),
     "listnet": partial(FunctionLoss, listnet),
     "ranklist": RankList,
+    "rank_hinge": RankHinge,
+    "rank_n_contrast": RankNContrast,
     "lambdarank": partial(FunctionLoss, lambdarank),
     "approx_ndcg": partial(FunctionLoss, approx_ndcg),
     "soft_rank": partial(FunctionLoss, soft_rank),

@@ -83,6 +83,7 @@ class BySource(Loss):
             "log_odds",
             "heads",
             "views",
+            "reads_ratings",
         ):
             setattr(self, same, getattr(self.loss, same))
         solved = weighting == "min_norm"

@@ -75,6 +75,7 @@ class Sum(Loss):
         self.min_items = max(loss.min_items for loss in losses)
         self.views = max(loss.views for loss in losses)
         self.reads_features = any(loss.reads_features for loss in losses)
+        self.reads_ratings = any(loss.reads_ratings for loss in losses)
         self.stepwise = any(loss.stepwise for loss in losses)
         voters = [loss for loss in losses if loss.supervised]
         self.supervised = bool(voters)

@@ -14,6 +14,7 @@ from palate import losses
 from palate.data import PreferenceData
 from palate.data.views import pair_index
 from palate.errors import DataError
+from palate.training.ratings import ratings_of
 from palate.training.told import told
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +35,7 @@ class TrainingGroups:
         weight: shape (n,).
         judgment: shape (n,), row of the data each group comes from.
         ties: judgments left out because all their alternatives are tied.
-        extra: what else the loss is told, each of shape (n,); see `palate.losses.Loss.of`.
+        extra: what else the loss is told, each of shape (n, ...); see `palate.losses.Loss.of`.
         source_names: of the codes in ``extra["source"]``, in their order.
     """
 
@@ -120,7 +121,10 @@ def groups_for(
             raise DataError("every judgment that could teach something has weight 0", field="weight",
                             file=data.source, remedy="give weights above 0")  # fmt: skip
         made = made.take(np.flatnonzero(counted))
-    return told(made, data, columns or {}, aspects)
+    made = told(made, data, columns or {}, aspects)
+    if loss.reads_ratings and aspects:
+        made.extra["ratings"] = ratings_of(data, made.position, aspects)
+    return made
 
 
 def pairs_of(
