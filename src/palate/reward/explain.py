@@ -66,6 +66,7 @@ def attributes(model: RewardModel, prompts: Sequence[str], responses: Sequence[s
         )
     outputs = model.scorer_.texts(list(prompts), list(responses))
     with torch.no_grad():
-        goodness = model.head_.score(torch.from_numpy(np.ascontiguousarray(outputs))).numpy()
-    columns = {name: outputs[:, number] for number, name in enumerate(aspects)}
+        given = torch.from_numpy(np.ascontiguousarray(outputs))
+        each, goodness = model.head_.by_aspect(given).numpy(), model.head_.score(given).numpy()
+    columns = {name: each[:, number] for number, name in enumerate(aspects)}
     return pl.DataFrame({**columns, "goodness": goodness})

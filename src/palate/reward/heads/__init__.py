@@ -17,6 +17,7 @@ HEADS = {
     "gpm": "palate.reward.heads.gpm:PreferenceEmbeddingHead",
     "pair": "palate.reward.heads.pair:PairHead",
     "attributes": "palate.reward.heads.attributes:AttributesHead",
+    "levels": "palate.reward.heads.level_prompts:LevelHead",
     "bins": "palate.reward.heads.distributions:BinsHead",
     "gaussian": "palate.reward.heads.distributions:GaussianHead",
     "quantiles": "palate.reward.heads.distributions:QuantilesHead",

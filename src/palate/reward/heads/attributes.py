@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -94,14 +94,10 @@ class AttributesHead(Head):
 
     def check(self, groups: TrainingGroups) -> None:
         """Refuse to score aspects that nothing teaches; see `Head.check`."""
-        taught = np.unique(groups.extra["aspect"])
-        missing = [name for code, name in enumerate(self.aspects) if code not in taught]
-        if missing:
-            raise DataError(
-                f"no judgment to learn {', '.join(map(repr, missing))} from (ties do not count where the "
-                "loss leaves them out)",
-                field="aspect", remedy="leave the aspect out of the head's names, or give judgments of it",
-            )  # fmt: skip
+        check_taught(self.aspects, groups)
+
+    def by_aspect(self, outputs: Tensor) -> Tensor:
+        return outputs
 
     def score(self, outputs: Tensor) -> Tensor:
         return outputs @ self.merit.to(outputs.dtype)
@@ -114,3 +110,19 @@ class AttributesHead(Head):
         rows = torch.arange(len(outputs), device=outputs.device)
         of_aspect = outputs[rows, :, aspect.clamp(min=0)]
         return Scored(torch.where(aspect[:, None] < 0, overall, of_aspect), outputs=outputs)
+
+
+def check_taught(aspects: Sequence[str], groups: TrainingGroups) -> None:
+    """Refuse aspects that no group is of.
+
+    Raises:
+        DataError: which ones.
+    """
+    taught = np.unique(groups.extra["aspect"])
+    missing = [name for code, name in enumerate(aspects) if code not in taught]
+    if missing:
+        raise DataError(
+            f"no judgment to learn {', '.join(map(repr, missing))} from (ties do not count where the "
+            "loss leaves them out)",
+            field="aspect", remedy="leave the aspect out of the head's names, or give judgments of it",
+        )  # fmt: skip

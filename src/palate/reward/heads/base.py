@@ -66,6 +66,11 @@ class Head(nn.Module):
         """Overall scores of shape (...) from outputs of shape (..., width); higher is better."""
         raise NotImplementedError
 
+    def by_aspect(self, outputs: Tensor) -> Tensor:
+        """Scores of every aspect, shape (..., aspects), from outputs of shape (..., width), of a head with
+        `aspects`."""
+        raise NotImplementedError
+
     def spread(self, outputs: Tensor) -> Tensor | None:
         """Standard deviation of the label around the score, shape (...), in units of the scores, from outputs
         of shape (..., width); None for a head that says nothing of it."""
