@@ -37,6 +37,7 @@ from palate.evaluate.metrics import (
     spearman,
     win_rate,
 )
+from palate.evaluate.mos import MosCorrelations, mos_correlations
 from palate.evaluate.overoptimisation import GoldLaw, gold_law, over_optimisation, tilted
 from palate.evaluate.paired import mcnemar, paired_accuracy
 from palate.evaluate.paired_setting import paired_setting_test
@@ -65,6 +66,7 @@ from palate.report import Report
 __all__ = [
     "PROBES",
     "GoldLaw",
+    "MosCorrelations",
     "OrderEffects",
     "Rate",
     "Report",
@@ -96,6 +98,7 @@ __all__ = [
     "maximum_calibration_error",
     "mcnemar",
     "mean_with_interval",
+    "mos_correlations",
     "order_effects",
     "over_optimisation",
     "paired_accuracy",
