@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,9 @@ from palate import losses
 from palate.errors import ConfigError, PalateError
 from palate.losses import Scored
 from palate.progress import Bar, progress
-from palate.reward.linear import SAMPLE, Array, LinearInputs, Whitening, curvature
+from palate.reward import linear
+from palate.reward.heads.base import ScalarHead
+from palate.reward.linear import SAMPLE, Array, LinearInputs, Whitening, curvature, differences, varying
 from palate.reward.network import Network
 from palate.training import (
     Loss,
@@ -161,14 +163,32 @@ class _Objective:
         self.start: Floats = parameters_to_vector(self.parameters).detach().numpy().copy()
         self.reads_features = bool(getattr(loss, "reads_features", False))
         self.linear: LinearInputs | None = None
+        self.paired = False
         if len(network.layers) or self.reads_features:
             self.x = network.standardise(torch.from_numpy(inputs.astype(np.float64)))
         else:
-            self.linear = LinearInputs(inputs, network.mean.numpy(), network.scale.numpy())
+            mean, scale = network.mean.numpy(), network.scale.numpy()
+            self.paired = self._only_differences_count(inputs)
+            if self.paired:
+                inputs, mean = differences(inputs, position), np.zeros_like(mean)
+            self.linear = LinearInputs(inputs, mean, scale)
         self.evaluations = 0
         self._began = time.perf_counter()
         self._shown = ExitStack()
         self._bar: Bar | None = None
+
+    def _only_differences_count(self, inputs: Array) -> bool:
+        """Whether differences of large inputs hold all that the loss sees, in less memory than the inputs."""
+        return (
+            inputs.dtype == np.float32
+            and inputs.size >= linear.SINGLE
+            and self.position.shape[1] == 2
+            and len(inputs) > len(self.position)
+            and type(self.network.head) is ScalarHead
+            and isinstance(self.loss, losses.Loss)
+            and not self.loss.anchored
+            and bool(self.groups.mask.all())
+        )
 
     def __call__(self, values: Floats) -> tuple[float, Floats]:
         self.put(values)
@@ -176,11 +196,11 @@ class _Objective:
             parameter.grad = None
         last, features = self.network.last, None
         if self.linear is not None:
-            outputs = self.linear(last.weight, last.bias)
+            outputs = self._linear_outputs(self.linear)
         else:
             features = self.network.features(self.x)
-            outputs = last(features)
-        value = self.of(outputs[self.place], self.batch, features)
+            outputs = last(features)[self.place]
+        value = self.of(outputs, self.batch, features)
         penalty = [((p - c) ** 2).sum() for p, c in zip(self.penalised, self.centre, strict=True)]
         value = value + 0.5 * self.l2 * torch.stack(penalty).sum()
         value.backward()  # type: ignore[no-untyped-call]
@@ -191,6 +211,14 @@ class _Objective:
             raise PalateError("the training objective is not finite; raise l2 or look at the inputs' range")
         self._progress()
         return float(value.detach()), gradient.numpy().copy()
+
+    def _linear_outputs(self, inputs: LinearInputs) -> Tensor:
+        """Shape (n, k, width); of a pair that counts as a difference, the difference and zero."""
+        last = self.network.last
+        if not self.paired:
+            return inputs(last.weight, last.bias)[self.place]
+        outputs = inputs(last.weight, None)
+        return torch.stack([outputs, torch.zeros_like(outputs)], 1)
 
     def of(self, outputs: Tensor, batch: dict[str, Any], features: Tensor | None = None) -> Tensor:
         """The loss of outputs of shape (n, k, width)."""
@@ -211,19 +239,27 @@ class _Objective:
         if self.linear is None or self.network.head.native != "score" or dim * len(rows) > 1024 * n:
             return None
         centred = k > 1 and not getattr(self.loss, "anchored", False)
-        batch, position = self.groups.tensors(rows), self.position[rows]
-        last = self.network.last
         with torch.no_grad():
-            outputs = last(torch.from_numpy(self.linear.rows(position)))
+            outputs = self._linear_outputs(self.linear)[rows]
+        batch = self.groups.tensors(rows)
         bent = curvature(lambda at: self.of(at, batch), outputs)
-        mask = self.groups.mask[rows]
-        whitening = Whitening(self.linear, position, mask, centred, bent, self.l2)
+        whitening = Whitening(self._varying(self.linear, rows, centred), len(rows), bent, self.l2)
+        last = self.network.last
         begin = 0
         for parameter in self.parameters:
             if parameter is last.weight:
                 break
             begin += parameter.numel()
         return _Change(whitening, slice(begin, begin + last.weight.numel()), last.out_features)
+
+    def _varying(self, inputs: LinearInputs, groups: Integers, centred: bool) -> Iterator[Floats]:
+        step = max(1, 4096 // self.position.shape[1])  # small tables, for which memory is used again
+        for start in range(0, len(groups), step):
+            some = groups[start : start + step]
+            if self.paired:
+                yield inputs.rows(some) * np.sqrt(0.5)
+            else:
+                yield varying(inputs.rows(self.position[some]), self.groups.mask[some], centred)
 
     def _progress(self) -> None:
         self.evaluations += 1

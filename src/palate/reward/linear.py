@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ SAMPLE = 1 << 14
 """Groups from which the curvature is taken, at least; 16 per column if that is more."""
 
 _BLOCK = 1 << 15
+_CACHED = 1 << 10  # rows of a block that stay in the cache between two uses; divides _BLOCK
 _FAR = 8.0  # means further from zero than this many spreads are subtracted before single-precision products
 
 
@@ -36,8 +37,8 @@ def mean_and_spread(values: Array) -> tuple[Floats, Floats]:
 
     def sums(begin: int) -> Floats:
         total = np.zeros((2, d))
-        for start in range(begin, min(begin + _BLOCK, m), 256):  # small enough for the cache
-            block = values[start : min(start + 256, begin + _BLOCK)] - shift
+        for start in range(begin, min(begin + _BLOCK, m), _CACHED):
+            block = values[start : start + _CACHED] - shift
             total[0] += block.sum(axis=0)
             np.square(block, out=block)
             total[1] += block.sum(axis=0)
@@ -48,12 +49,29 @@ def mean_and_spread(values: Array) -> tuple[Floats, Floats]:
     return shift + first, np.sqrt(np.maximum(second - first**2, 0.0))
 
 
+def differences(values: Array, position: Integers) -> Array:
+    """Rows of `values` (m, d) at the first places of `position` (n, 2) less those at the second; (n, d)."""
+    n = len(position)
+    made = np.empty((n, values.shape[1]), dtype=values.dtype)
+
+    def fill(begin: int) -> None:
+        for start in range(begin, min(begin + _BLOCK, n), _CACHED):
+            first, second = position[start : start + _CACHED].T
+            np.subtract(values[first], values[second], out=made[start : start + len(first)])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(fill, range(0, n, _BLOCK)))
+    return made
+
+
 class LinearInputs:
     """Products of standardised inputs with weights, and of gradients with inputs.
 
     Large inputs in single precision are neither copied nor standardised: ``((x - mean) / scale) @ w`` is
     ``x @ (w / scale) - mean @ (w / scale)``. Their products are of single precision, summed over blocks in
-    double precision. Smaller ones are standardised in double precision.
+    double precision; outputs are carried from one call to the next in double precision, so that rounding is
+    in proportion to the change of the weights and an optimiser's last steps see a smooth objective. Smaller
+    inputs are standardised in double precision.
 
     Args:
         values: shape (m, d).
@@ -65,6 +83,7 @@ class LinearInputs:
         self.mean, self.scale = mean, scale
         self.values: Array = values
         self.shift: Array | None = None
+        self._known: tuple[Floats, Floats] | None = None  # weights and their outputs
         if values.dtype != np.float32 or values.size < SINGLE:
             self.values = (values - mean) / scale
             self.mean, self.scale = np.zeros_like(mean), np.ones_like(scale)
@@ -79,12 +98,16 @@ class LinearInputs:
 
     def outputs(self, weight: Floats) -> Floats:
         """Shape (m, width) for `weight` of shape (width, d)."""
-        scaled = weight / self.scale
-        narrow: npt.NDArray[Any] = scaled.T.astype(self.values.dtype)
-        made = np.empty((len(self.values), len(weight)))
+        known, made = self._known or (np.zeros_like(weight), np.zeros((len(self.values), len(weight))))
+        change = (weight - known) / self.scale
+        if not change.any():
+            return made
+        narrow: npt.NDArray[Any] = change.T.astype(self.values.dtype)
+        made = made - change @ self.mean
         for start, block in self._blocks():
-            made[start : start + len(block)] = block @ narrow
-        return np.asarray(made - scaled @ self.mean)
+            made[start : start + len(block)] += block @ narrow
+        self._known = weight.copy(), made
+        return made
 
     def gradient(self, outputs: Floats) -> Floats:
         """Gradient (width, d) of the weights from the gradient (m, width) of the outputs."""
@@ -124,29 +147,16 @@ class Whitening:
     the loss along its gradient. Only the number of steps depends on how well this fits, never the optimum.
 
     Args:
-        inputs: what the weights are multiplied with.
-        position: shape (n, k), row of the inputs of each alternative, of a sample of groups.
-        mask: shape (n, k).
-        centred: whether the level of scores does not count.
+        rows: arrays of shape (any, d) whose rows are the x of a sample of groups.
+        count: how many groups that is.
         curvature: c; see `curvature`.
         l2: penalty on the weights.
     """
 
-    def __init__(
-        self,
-        inputs: LinearInputs,
-        position: Integers,
-        mask: npt.NDArray[np.bool_],
-        centred: bool,
-        curvature: float,
-        l2: float,
-    ) -> None:
-        d = inputs.values.shape[1]
-        gram, step = np.zeros((d, d)), max(1, _BLOCK // position.shape[1])
-        for start in range(0, len(position), step):
-            x = _varying(inputs.rows(position[start : start + step]), mask[start : start + step], centred)
-            gram += x.T @ x
-        gram *= curvature / len(position)
+    def __init__(self, rows: Iterable[Floats], count: int, curvature: float, l2: float) -> None:
+        gram: Floats = np.asarray(sum(x.T @ x for x in rows))
+        d = len(gram)
+        gram = gram * (curvature / count)
         # Directions in which the sample does not vary keep a small curvature, so that no step is unbounded.
         gram.flat[:: d + 1] += l2 + 1e-8 * max(float(np.trace(gram)) / d, 1e-300)
         self.factor = np.asarray(scipy.linalg.cholesky(gram, lower=True))
@@ -160,7 +170,7 @@ class Whitening:
         return np.asarray(scipy.linalg.solve_triangular(self.factor, gradient.T, lower=True).T)
 
 
-def _varying(x: Floats, mask: npt.NDArray[np.bool_], centred: bool) -> Floats:
+def varying(x: Floats, mask: npt.NDArray[np.bool_], centred: bool) -> Floats:
     """Rows whose squares sum to those of `x` (n, k, d) where `mask` holds, less the mean of the group."""
     if centred and x.shape[1] == 2:
         return np.asarray((x[:, 0] - x[:, 1])[mask.all(axis=1)] * np.sqrt(0.5))
