@@ -220,7 +220,8 @@ class PreferenceAugmentedClassifier:
 
     def predict(self, X: Inputs) -> npt.NDArray[Any]:
         """The most probable class of each input, shape (n,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
 
     def score(self, X: Inputs, y: npt.ArrayLike) -> float:
         """Share of inputs whose predicted class is their label."""
