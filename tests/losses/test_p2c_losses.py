@@ -1,4 +1,4 @@
-"""What preferences between inputs of one class cost: worked numbers, symmetry, and what gradients may move."""
+"""What preferences between inputs of one class cost: worked numbers, symmetry, and which way gradients go."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_partners_change_from_pass_to_pass_and_share_the_label():
 
 
 def test_given_comparisons_are_turned_round_for_their_second_input():
-    x, _, label = voted(20)
+    _, _, label = voted(20)
     a, b, c = np.flatnonzero(label == 1)[:3]
     given = LabelPreferences(np.array([[a, b]]), np.array([0]))
     partner, code = groups("random", given=given).draw(0)
@@ -235,9 +235,9 @@ def test_a_saved_classifier_says_the_same(tmp_path, by_margin):
     with pytest.raises(ConfigError, match="version 99"):
         PreferenceAugmentedClassifier.load(tmp_path / "model")
     path.write_text(json.dumps({**state, "dim": 5}))
-    with pytest.raises(ConfigError, match="does not hold what its classifier.json says"):
+    with pytest.raises(ConfigError, match=r"does not hold what its classifier\.json says"):
         PreferenceAugmentedClassifier.load(tmp_path / "model")
-    with pytest.raises(ConfigError, match="classifier.json is missing"):
+    with pytest.raises(ConfigError, match=r"classifier\.json is missing"):
         PreferenceAugmentedClassifier.load(tmp_path)
 
 
