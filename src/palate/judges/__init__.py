@@ -10,19 +10,23 @@ from palate.judges.constraint_judge import ConstraintJudge, constraints_of
 from palate.judges.constraints import Constraint, check, describe, parse_constraints
 from palate.judges.feature_judge import FeatureJudge
 from palate.judges.length import LengthJudge
+from palate.judges.vote import Vote
 
 # Language models load only when a judge needs one.
 _LAZY = dict.fromkeys(("LLMJudge", "LLMRater", "RUBRICS"), "palate.judges.llm") | {
-    "Rubric": "palate.judges.rubric"
+    "FewShotJudge": "palate.judges.few_shot",
+    "Rubric": "palate.judges.rubric",
 }
 
 if TYPE_CHECKING:
+    from palate.judges.few_shot import FewShotJudge
     from palate.judges.llm import RUBRICS, LLMJudge, LLMRater
     from palate.judges.rubric import Rubric
 
 __all__ = [
-    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "FeatureJudge", "Judge", "LLMJudge", "LLMRater",
-    "LengthJudge", "Rubric", "Scores", "check", "constraints_of", "describe", "parse_constraints",
+    "RUBRICS", "Comparison", "Constraint", "ConstraintJudge", "FeatureJudge", "FewShotJudge", "Judge",
+    "LLMJudge", "LLMRater", "LengthJudge", "Rubric", "Scores", "Vote", "check", "constraints_of",
+    "describe", "parse_constraints",
 ]  # fmt: skip
 
 
