@@ -86,9 +86,9 @@ def apply_strength(
     kept = tell(data.with_columns(weight=weights), rows, mu, sigma, flip | drop)
     if not flip.any():
         return kept
-    against = 1.0 - siding[flip] if weight == "votes" else 1.0
-    turned = _turned(data.take(rows[flip]), data.weights[rows[flip]] * against)
-    flips = tell(turned, np.arange(turned.n_rows), -mu[flip], sigma[flip], np.zeros(turned.n_rows, bool))
+    share = 1.0 - siding[flip] if weight == "votes" else 1.0
+    against = turned(data.take(rows[flip]), data.weights[rows[flip]] * share)
+    flips = tell(against, np.arange(against.n_rows), -mu[flip], sigma[flip], np.zeros(against.n_rows, bool))
     return PreferenceData.concat([kept, flips])
 
 
@@ -123,8 +123,8 @@ def _tell(
     return metadata.with_values(data, given)
 
 
-def _turned(data: PreferenceData, weights: Floats) -> PreferenceData:
-    """Judgments of two alternatives with their scores exchanged, signed as flips."""
+def turned(data: PreferenceData, weights: Floats) -> PreferenceData:
+    """Judgments of two alternatives with their scores exchanged, signed as flips, of the given weights."""
     n = data.n_rows
     left_out = ("rationale", "time", "tie")
     columns: dict[str, Any] = {
