@@ -13,6 +13,7 @@ from palate.errors import ConfigError, DataError, PalateWarning, unknown
 
 Floats = npt.NDArray[np.float64]
 PARAMETERS = 5
+STEEP = (0.1, 50.0)
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,12 @@ def logistic_mapping(predicted: Floats, mos: Floats) -> Floats | None:
     """Predictions after the five-parameter logistic fitted to the opinion scores, shape (n,); None, with a
     `PalateWarning`, where no fit is found.
 
-    Predictions are standardised before the fit, which changes the parameters and not the curve, and it starts
-    from the straight line, so that its error is never above that of the best line.
+    The fit is over b1 and b2 alone, as the best of the other three follow from them, so its error is never
+    above that of the best line. In units of the predictions' standard deviation the middle b2 is kept within
+    5 of the mean and the steepness b1 from 0.1 to 50: on scores that are nearly straight, ever flatter and
+    taller curves are ever so slightly better.
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import minimize
     from scipy.special import expit
 
     if predicted.shape != mos.shape:
@@ -118,21 +121,26 @@ def logistic_mapping(predicted: Floats, mos: Floats) -> Floats | None:
         problem = "all predictions are equal"
     else:
         z = (predicted - predicted.mean()) / spread
-        slope, level = np.polyfit(z, mos, 1)
+
+        def columns(b: Floats) -> Floats:
+            return np.stack([expit(b[0] * (z - b[1])) - 0.5, z, np.ones_like(z)], axis=1)
 
         def curve(b: Floats) -> Floats:
-            return np.asarray(b[0] * (expit(b[1] * (z - b[2])) - 0.5) + b[3] * z + b[4])
+            made = columns(b)
+            return np.asarray(made @ np.linalg.lstsq(made, mos)[0])
 
+        def cost(b: Floats) -> float:
+            return float(((curve(b) - mos) ** 2).sum())
+
+        # Without derivatives, as the valleys of near-straight scores are too flat for steps along them.
+        bounds, limits = [STEEP, (-5.0, 5.0)], {"xatol": 1e-6, "fatol": 1e-10, "maxiter": 1000}
         fits = [
-            least_squares(
-                lambda b: curve(b) - mos, [np.ptp(mos) * share, 1.0, 0.0, slope * (1 - share), level],
-                max_nfev=2000,
-            )
-            for share in (0.0, 1.0)
-        ]  # fmt: skip
-        done = [fit for fit in fits if fit.success and np.isfinite(fit.x).all()]
+            minimize(cost, [start, 0.0], method="Nelder-Mead", bounds=bounds, options=limits)
+            for start in (1.0, 5.0)
+        ]
+        done = [fit for fit in fits if fit.success]
         if done:
-            return curve(min(done, key=lambda fit: float(fit.cost)).x)
+            return curve(min(done, key=lambda fit: float(fit.fun)).x)
         problem = "the fit does not converge"
     warnings.warn(f"no logistic mapping: {problem}; none is used", PalateWarning, stacklevel=3)
     return None
