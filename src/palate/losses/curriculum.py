@@ -26,7 +26,7 @@ class PairCurriculum(nn.Module):
         gap_start: first tau_s, in units of the ratings, 0 or more; half the top level in the paper.
         gap_step: what tau_s falls by, above 0.
         consistency_start: first tau_c, in [0, 1].
-        pool: of how many prompts the responses are compared with each other at first; None takes all of a
+        pool: of how many prompts the responses are compared with each other at first; 0 takes all of a
             batch.
         pool_step: by how many prompts that grows.
         epsilon: a correlation that moves by less has settled.
@@ -49,7 +49,7 @@ class PairCurriculum(nn.Module):
         gap_start: float = 2.5,
         gap_step: float = 1.0,
         consistency_start: float = 0.5,
-        pool: int | None = 1,
+        pool: int = 1,
         pool_step: int = 1,
         epsilon: float = 1e-2,
         epochs: int = 10,
@@ -58,14 +58,14 @@ class PairCurriculum(nn.Module):
         require(gap_start >= 0, f"gap_start must be 0 or more, got {gap_start}")
         require(gap_step > 0, f"gap_step must be above 0, got {gap_step}")
         require(0 <= consistency_start <= 1, f"consistency_start must be in [0, 1], got {consistency_start}")
-        require(pool is None or pool >= 1, f"pool must be 1 or more, or None for all, got {pool}")
+        require(pool >= 0, f"pool must be 1 or more, or 0 for all, got {pool}")
         require(pool_step >= 0, f"pool_step must be 0 or more, got {pool_step}")
         require(epsilon >= 0, f"epsilon must be 0 or more, got {epsilon}")
         require(epochs >= 1, f"epochs must be 1 or more, got {epochs}")
         self.gap_step, self.consistency_start, self.pool_step = gap_step, consistency_start, pool_step
         self.epsilon, self.epochs = epsilon, epochs
         self.register_buffer("gap", torch.tensor(gap_start, dtype=torch.float64))
-        self.register_buffer("pool", torch.tensor(pool or 0))
+        self.register_buffer("pool", torch.tensor(pool))
         self.register_buffer("epoch", torch.tensor(0))
         # Sum and number of pairs for Kendall's correlation, then of prompts for Spearman's.
         self.register_buffer("sums", torch.zeros(4, dtype=torch.float64))

@@ -27,7 +27,7 @@ class RankHinge(Loss):
 
     Args:
         margin: m, in units of the scores, 0 or more; at 0 only pairs in the wrong order count.
-        pool: of how many prompts the responses to one aspect are compared; None takes all of a batch.
+        pool: of how many prompts the responses to one aspect are compared; 0 takes all of a batch.
         gap_start, gap_step, consistency_start, pool_step, epsilon, epochs: see `PairCurriculum`.
     """
 
@@ -38,7 +38,7 @@ class RankHinge(Loss):
         self,
         *,
         margin: float = 0.5,
-        pool: int | None = 1,
+        pool: int = 1,
         gap_start: float = 0.0,
         gap_step: float = 1.0,
         consistency_start: float = 0.0,
@@ -84,7 +84,7 @@ class RankHinge(Loss):
             if self.training:
                 self.curriculum.begin(step, total_steps)
         same = torch.zeros(len(scores), dtype=torch.long) if aspect is None else aspect
-        table = pools(same.to(scores.device), int(self.curriculum.pool) or None)
+        table = pools(same.to(scores.device), int(self.curriculum.pool))
         inside = (table >= 0)[:, :, None] & groups.judged[table]
         s, y, judged = (part.flatten(1) for part in (groups.scores[table], groups.targets[table], inside))
         share = torch.ones_like(s)
@@ -125,12 +125,12 @@ class RankHinge(Loss):
         return value
 
 
-def pools(codes: Tensor, size: int | None) -> Tensor:
+def pools(codes: Tensor, size: int) -> Tensor:
     """Rows with equal codes, at most `size` together: shape (pools, size), -1 where a pool is not full.
 
     Args:
         codes: shape (n,).
-        size: 1 or more; None puts all rows of a code into one pool.
+        size: 0 puts all rows of a code into one pool.
 
     >>> pools(torch.tensor([0, 1, 0, 0]), 2).tolist()
     [[0, 2], [3, -1], [1, -1]]
@@ -138,7 +138,7 @@ def pools(codes: Tensor, size: int | None) -> Tensor:
     order = torch.argsort(codes, stable=True)
     _, counts = torch.unique_consecutive(codes[order], return_counts=True)
     most = int(counts.max()) if len(counts) else 1
-    size = most if size is None else min(size, most)
+    size = min(size or most, most)
     number = torch.arange(len(codes), device=codes.device) - (counts.cumsum(0) - counts).repeat_interleave(
         counts
     )
