@@ -288,6 +288,7 @@ def bad(**changes: Any) -> None:
         ({"params": {"heads": 0}}, "heads must be 1 or more"),
         ({"params": {"label_input": "one_hot"}}, "label_input"),
         ({"params": {"classes": [0, 7]}}, "the class 1 is unknown"),
+        ({"params": {"classes": ["a", "b"]}}, "both as numbers or both as texts"),
     ],
 )
 def test_bad_input_gives_one_clear_error(changes, message):

@@ -174,7 +174,6 @@ class PreferToClassify(Loss):
 
     name = "p2c"
     pairwise = True
-    ties = "half"
 
     def __init__(
         self,

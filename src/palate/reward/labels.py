@@ -78,6 +78,11 @@ def class_codes(labels: npt.NDArray[Any], classes: npt.NDArray[Any], field: str 
     Raises:
         DataError: a label that is no class.
     """
+    if (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
+        raise DataError(
+            f"labels like {labels[:1].tolist()} where classes are like {classes[:1].tolist()}", field=field,
+            remedy="give both as numbers or both as texts",
+        )  # fmt: skip
     order = np.argsort(classes)
     place = np.searchsorted(classes, labels, sorter=order).clip(max=len(order) - 1)
     code = order[place]
