@@ -31,6 +31,11 @@ class TrainingConfig(BaseModel):
         dtype: of the frozen weights; "auto" takes bfloat16 under adapters and float32 for full training.
         logging_steps: steps summed up in one line of metrics.jsonl.
         save_steps: steps between checkpoints, from which an interrupted run goes on.
+        eval_steps: steps between measurements on validation data, where some are given; the last step is
+            measured too.
+        select: which weights are the result: those of the "last" step, or those "best" on validation data.
+        select_by: what is best: the least validation "loss", or the highest validation "accuracy"; the first
+            of equals.
         stratify: every batch holds as many groups of each source (`columns={"source": ...}`); groups of a
             small source come round more often than those of a large one.
         meta_rate: MetaRM's step up the separation of unlabelled responses, where they are given.
@@ -61,6 +66,9 @@ class TrainingConfig(BaseModel):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     logging_steps: int = Field(1, ge=1)
     save_steps: int = Field(50, ge=1)
+    eval_steps: int = Field(50, ge=1)
+    select: Literal["last", "best"] = "last"
+    select_by: Literal["loss", "accuracy"] = "loss"
     stratify: bool = False
     meta_rate: float = Field(0.01, ge=0, allow_inf_nan=False)
     pad_to_multiple_of: int = Field(16, ge=1)

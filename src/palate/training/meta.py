@@ -14,7 +14,7 @@ from palate.errors import ConfigError, DataError
 from palate.training.sampling import order_of
 
 if TYPE_CHECKING:
-    from palate.training.trainer import Groups, ScoreFunction
+    from palate.training.contracts import Groups, ScoreFunction
 
 
 def separation(scores: Tensor, mask: Tensor | None = None) -> Tensor:

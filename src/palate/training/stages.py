@@ -10,7 +10,8 @@ from torch import nn
 from palate.errors import ConfigError
 from palate.runs import Run
 from palate.training.config import TrainingConfig
-from palate.training.trainer import Groups, Loss, PreferenceTrainer, ScoreFunction
+from palate.training.contracts import Groups, Loss, ScoreFunction
+from palate.training.trainer import PreferenceTrainer
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,57 +22,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from palate import losses
 from palate.errors import ConfigError, PalateError
 from palate.progress import Bar, progress
 from palate.runs import Run, atomic_write
 from palate.training.config import TrainingConfig
+from palate.training.contracts import Batch, Groups, Loss, ScoreFunction, loss_of
 from palate.training.meta import MetaStep
 from palate.training.metrics import Scored, Window, comparisons
 from palate.training.rng import seeded
 from palate.training.sampling import order_of, stratified_order
+from palate.training.validation import Selection, measured
 
 MARKER = "palate.json"
 BESIDE = "beside.safetensors"
-Batch = dict[str, Any]
-
-
-class Groups(Protocol):
-    """Groups of alternatives, ready to be scored."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """`targets` (batch, k), `mask` (batch, k), `weight` (batch,) and what the score needs."""
-        ...
-
-
-ScoreFunction = Callable[[nn.Module, Batch], Scored]
-
-
-class Loss(Protocol):
-    def __call__(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        mask: Tensor | None = None,
-        weight: Tensor | None = None,
-        step: int | None = None,
-        total_steps: int | None = None,
-    ) -> Tensor: ...
-
-
-def loss_of(
-    loss: Loss, scored: Scored, batch: Batch, step: int | None = None, total_steps: int | None = None
-) -> Tensor:
-    """The loss of what a model says of a batch; a plain function of scores serves as well as a module."""
-    if isinstance(loss, losses.Loss):
-        return loss.of(scored, batch, step=step, total_steps=total_steps)
-    return loss(
-        scored.scores, batch["targets"], mask=batch["mask"], weight=batch["weight"],
-        step=step, total_steps=total_steps,
-    )  # fmt: skip
 
 
 class PreferenceTrainer(Trainer):  # type: ignore[misc]
@@ -89,11 +51,15 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         meta: takes each gradient at weights moved to tell unlabelled responses apart; None trains plainly.
         beside: a module the score function uses that is not part of `model`, such as a head; what it learns
             is trained along, without weight decay, and its state goes into checkpoints.
+        validation: groups on which loss and accuracy are measured every `config.eval_steps` steps and after
+            the last, by which `config.select` chooses; a loss with a schedule is measured as it is at its
+            end. Measuring changes nothing of the training.
 
     Raises:
         PalateError: there are no groups, or the loss is not finite.
         ConfigError: `config.stratify` is set and the groups have no sources, or a batch cannot hold them; or
-            gradient checkpointing is asked of a model that has none.
+            gradient checkpointing is asked of a model that has none; or the best weights are asked for
+            without validation groups.
     """
 
     def __init__(
@@ -108,12 +74,16 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         stage: str = "train",
         meta: MetaStep | None = None,
         beside: nn.Module | None = None,
+        validation: Groups | None = None,
     ) -> None:
         if not len(groups):
             raise PalateError("there is nothing to train on: no group has alternatives that differ")
+        if validation is None and config.select == "best":
+            raise ConfigError("select='best' chooses by validation data; give fit(data, validation=...)")
         self.groups, self.score_groups, self.preference_loss = groups, score, loss
         self.settings, self.run, self.stage, self.meta = config, run, stage, meta
         self.window = Window()
+        self.validation = validation
         self._passes = (-1, 0)
         self.history: list[dict[str, Any]] = []
         self.beside = nn.ModuleDict({"loss": _module(loss), "head": beside or nn.Module()})
@@ -134,6 +104,10 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
                 data_collator=groups.batch,
             )
         self.beside.to(self.args.device)
+        self.selection = Selection(
+            model, self.beside, keep=config.select == "best", by=config.select_by, folder=self.checkpoints,
+            writes=self.is_world_process_zero(),
+        )  # fmt: skip
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = False
         self.model_accepts_loss_kwargs = False
@@ -152,33 +126,36 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def fit(self) -> dict[str, float]:
-        """Train to the last step, from the newest checkpoint if there is one; gives the last line logged."""
+        """Train to the last step, from the newest checkpoint if there is one.
+
+        Returns:
+            The last line logged of training and, with validation groups, `validation_loss` and
+            `validation_accuracy` of the weights that `config.select` leaves in the model, and the
+            `best_step`.
+        """
         checkpoint = self.last_checkpoint()
         with seeded(self.settings.seed), progress(f"training ({self.stage})", self.args.max_steps) as bar:
-            self.add_callback(_AtEachStep(bar, self.beside))
+            every = 0 if self.validation is None else self.settings.eval_steps
+            self.add_callback(_AtEachStep(bar, self.beside, every))
             if checkpoint is not None:
                 self._restore(checkpoint)
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if self.run is not None:
-            rows = [row for row in self.run.metrics() if row.get("stage") == self.stage]
-            return dict(rows[-1]) if rows else {}
-        return dict(self.history[-1]) if self.history else {}
+        if self.settings.select == "best":
+            self.selection.restore()
+        rows = self.history if self.run is None else self.run.metrics()
+        logged = [row for row in rows if row.get("stage") == self.stage and "loss" in row]
+        return {**(logged[-1] if logged else {}), **self.selection.chosen}
 
     def measure(self, rows: Sequence[int] | None = None) -> dict[str, float]:
         """Mean loss and watched quantities on the groups at `rows` (all of them), without training."""
-        rows = range(len(self.groups)) if rows is None else rows
-        size = self.settings.batch_size
-        was_training = self.model.training
-        self.model.eval()
-        window = Window()
-        with torch.no_grad():
-            for start in range(0, len(rows), size):
-                batch = self._prepare_inputs(self.groups.batch(rows[start : start + size]))
-                value, scored = self._loss(self.model, batch)
-                n = len(batch["targets"])
-                window.add(_watched(value.expand(n), scored, batch), scored.tokens)
-        self.model.train(was_training)
-        return window.means()
+        return self._measured(self.groups, rows, self.state.global_step)
+
+    def _measured(self, groups: Groups, rows: Sequence[int] | None, step: int) -> dict[str, float]:
+        return measured(
+            self.model, groups, self.score_groups, self.preference_loss,
+            batch_size=self.settings.batch_size, rows=rows, step=step, total_steps=self.args.max_steps,
+            place=self._prepare_inputs,
+        )  # fmt: skip
 
     # -- what transformers.Trainer calls --
 
@@ -231,6 +208,30 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         )
         return value, scored
 
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure on the validation groups, log it, and keep the weights if they are the best."""
+        assert self.validation is not None
+        with seeded(self.settings.seed):
+            # Mixed, as training batches are, for losses that hold the groups of a batch against each other.
+            order = order_of(len(self.validation), len(self.validation), self.settings.seed, "validation")
+            means = self._measured(self.validation, order.tolist(), self.args.max_steps - 1)
+        line = {"stage": self.stage, **self.selection.add(self.state.global_step, means)}
+        self.history.append(line)
+        if self.run is not None and self.is_world_process_zero():
+            self.run.log(**line)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, means)
+        return means
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        return super()._clip_grad_norm(self._learning(model))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return super()._get_grad_norm(self._learning(model), grad_norm=grad_norm)
+
+    def _learning(self, model: nn.Module) -> nn.Module:
+        """All whose gradients one norm limits: the model and what is trained beside it."""
+        return nn.ModuleList([model, self.beside]) if any(True for _ in self.beside.parameters()) else model
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
         if "loss" not in logs:  # the summary at the end of training repeats what was logged
@@ -266,12 +267,13 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             )
         # The marker comes last: a folder without it was cut off, and replaces no older one.
         with atomic_write(folder / MARKER) as file:
-            json.dump(
-                {"step": self.state.global_step, "sums": self.window.sums, "counts": self.window.counts}, file
-            )
+            window = {"sums": self.window.sums, "counts": self.window.counts}
+            step = self.state.global_step
+            json.dump({"step": step, **window, "validation": self.selection.state()}, file)
         for other in Path(self.args.output_dir).glob("checkpoint-*"):
             if other != folder:
                 shutil.rmtree(other)
+        self.selection.saved()
 
     def _restore(self, checkpoint: Path) -> None:
         """Bring back what is trained beside the model and the open window, and drop lines logged after the
@@ -280,6 +282,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             self.beside.load_state_dict(load_file(checkpoint / BESIDE))
         saved = json.loads((checkpoint / MARKER).read_text("utf-8"))
         self.window.sums, self.window.counts = saved["sums"], saved["counts"]
+        self.selection.resume(saved.get("validation"))
         assert self.run is not None
         rows = self.run.metrics()
         kept = [row for row in rows if row.get("stage") != self.stage or row["step"] <= saved["step"]]
@@ -288,8 +291,8 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
 
 class _AtEachStep(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, bar: Bar, beside: nn.Module) -> None:
-        self.bar, self.beside = bar, beside
+    def __init__(self, bar: Bar, beside: nn.Module, validate_every: int) -> None:
+        self.bar, self.beside, self.validate_every = bar, beside, validate_every
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.advance(state.global_step)
@@ -297,6 +300,9 @@ class _AtEachStep(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.beside.zero_grad()  # transformers clears the model's gradients only
         self.bar.advance()
+        if self.validate_every:
+            last = state.global_step >= args.max_steps
+            control.should_evaluate = last or state.global_step % self.validate_every == 0
 
 
 def _order(groups: Groups, config: TrainingConfig, batches: int) -> npt.NDArray[np.int64]:
