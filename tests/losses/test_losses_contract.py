@@ -12,7 +12,7 @@ from palate import losses
 from palate.errors import DataError
 
 # What these learn is not in scores and targets: they read features of two passes, or of several sources.
-BY_FEATURES = {"simcse", "swav", "more"}
+BY_FEATURES = {"simcse", "swav", "rank_n_contrast", "more"}
 NAMES = [name for name in losses.names() if name not in BY_FEATURES]
 LEVELS = [0.0, 1.0, 2.0, 3.0]
 # Their targets are no order: equal values teach something.
@@ -62,7 +62,8 @@ def test_missing_and_masked_items_are_as_if_they_were_not_there(name):
     targets = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, float("nan")]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
     scores = torch.tensor([[0.4, -0.3, float("nan")], [0.2, 0.5, float("inf")]], requires_grad=True)
-    loss = build(name)
+    # With its own margin the pair of the first list costs nothing.
+    loss = build(name, **({"margin": 1.0} if name == "rank_hinge" else {}))
     found = value(loss, scores, targets, mask=mask)
     clean = value(loss, torch.tensor([[0.4, -0.3], [0.2, 0.5]]), targets[:, :2])
     assert found.shape == ()

@@ -88,7 +88,8 @@ class LevelHead(Head):
     def for_data(cls, data: PreferenceData, **params: Any) -> Self:
         """A head for the aspects that the judgments name, unless `names` says which.
 
-        Warns (`PalateWarning`) of scores beyond the reach of the temperature.
+        Warns (`PalateWarning`) of scores that lie beyond the reach of the temperature by more than 1 % of the
+        scale.
 
         Raises:
             DataError: a score outside the levels.
@@ -110,7 +111,8 @@ class LevelHead(Head):
                 remedy="give the head low and high, or NaN where an aspect does not apply",
             )  # fmt: skip
         least, most = head.reach
-        beyond = (scores < least) | (scores > most)
+        slack = 0.01 * (high - low)
+        beyond = (scores < least - slack) | (scores > most + slack)
         if beyond.any():
             warnings.warn(
                 f"{int(beyond.sum())} of {int((~np.isnan(scores)).sum())} scores lie outside {least:.3g} to "
