@@ -20,6 +20,7 @@ from palate.evaluate.calibration import (
 from palate.evaluate.compare import compare
 from palate.evaluate.evaluate import evaluate
 from palate.evaluate.intervals import Rate, mean_with_interval, share_with_interval, wilson
+from palate.evaluate.joint_scaling import ScalingLaw, fit_scaling_law
 from palate.evaluate.length_controlled import (
     instruction_difficulty,
     length_controlled_board,
@@ -52,6 +53,7 @@ from palate.evaluate.policy import (
 from palate.evaluate.probes import PROBES, hacking_probes
 from palate.evaluate.reward_benchmarks import best_of_credit, reward_bench, reward_bench_of, ties_score
 from palate.evaluate.reward_models import compare_reward_models
+from palate.evaluate.scaling import PowerLaw, fit_power_law
 from palate.evaluate.strength import strength_report
 from palate.evaluate.style import (
     StyleControl,
@@ -61,6 +63,7 @@ from palate.evaluate.style import (
     style_difference,
     style_report,
 )
+from palate.evaluate.sweep import scaling_report, sweep
 from palate.report import Report
 
 __all__ = [
@@ -68,8 +71,10 @@ __all__ = [
     "GoldLaw",
     "MosCorrelations",
     "OrderEffects",
+    "PowerLaw",
     "Rate",
     "Report",
+    "ScalingLaw",
     "StyleControl",
     "accuracy",
     "accuracy_by",
@@ -86,6 +91,8 @@ __all__ = [
     "evaluate",
     "evaluate_policy",
     "expected_calibration_error",
+    "fit_power_law",
+    "fit_scaling_law",
     "gold_law",
     "hacking_probes",
     "implicit_margins",
@@ -110,6 +117,7 @@ __all__ = [
     "reliability",
     "reward_bench",
     "reward_bench_of",
+    "scaling_report",
     "selection_weights",
     "share_with_interval",
     "spearman",
@@ -118,6 +126,7 @@ __all__ = [
     "style_control",
     "style_difference",
     "style_report",
+    "sweep",
     "ties_score",
     "tilted",
     "training_curves",

@@ -100,6 +100,17 @@ def _probes(table: pl.DataFrame) -> Any:
     return plots.intervals(table["probe"].to_list(), *bounds, axis=axis, reference=0.5)
 
 
+def _scaling(table: pl.DataFrame) -> Any:
+    from palate.report import plots
+
+    named = table.with_columns(curve=pl.format("{} · {}", "class", "model"))
+    curves = named["curve"].unique(maintain_order=True).to_list()
+    x = "judgments learnt from"
+    wide = named.pivot("curve", index="n", values="loss", aggregate_function="mean").rename({"n": x}).sort(x)
+    figure = plots.curves(wide, x, {name: name for name in curves}, y_axis="test loss (nats)")
+    return figure.update_xaxes(type="log").update_yaxes(type="log")
+
+
 def _training(table: pl.DataFrame) -> Any:
     from palate.report import plots
 
@@ -156,6 +167,13 @@ PICTURES = {
         "first policy. Where the gold reward falls while the proxy rises, the proxy is over-optimised.",
         lambda table: f"Proxy and gold reward at {table.height} points, as in the table below.",
         _over_optimisation,
+    ),
+    "scaling": Picture(
+        "What more data is worth",
+        "Mean test loss over seeds against the number of judgments learnt from, both in logarithmic units. "
+        "A power law is a straight line that falls.",
+        lambda table: f"Test losses at {table['n'].n_unique()} sizes of data, as in the table below.",
+        _scaling,
     ),
     "reliability": Picture(
         "Is its confidence earned?",
