@@ -30,6 +30,7 @@ _COMMANDS = (
     "rank",
     "judge",
     "train",
+    "sweep",
     "align",
     "evaluate",
     "report",
