@@ -186,8 +186,9 @@ def _exact(violation: Tensor, compared: Tensor) -> Tensor:
 
 def _log_sum_exp(violation: Tensor, compared: Tensor) -> Tensor:
     kept = torch.where(compared, violation, -torch.inf)
-    one = torch.zeros_like(kept[:, :, :1])  # its exponential is the 1 of log(1 + sum)
-    return torch.logsumexp(torch.cat([one, kept], 2), 2)
+    top = kept.detach().amax(2, keepdim=True).clamp(min=0)
+    total = torch.exp(kept - top).sum(2) + torch.exp(-top[:, :, 0])  # the last is the 1 of log(1 + sum)
+    return torch.log(total) + top[:, :, 0]
 
 
 def _check(skips: Skips, form: str, min_margin: float, weights: Sequence[float] | float | None) -> None:
