@@ -29,6 +29,7 @@ _COMMANDS = (
     "data",
     "rank",
     "judge",
+    "curate",
     "train",
     "sweep",
     "align",
