@@ -107,7 +107,7 @@ def test_what_does_not_fit_together_is_listed_with_the_reason(
     report = Report.from_json(out / "evaluation.json")
     reasons = dict(report.tables["skipped"].iter_rows())
     assert "no judgment names one" in reasons["attributes · bradley_terry"]
-    assert "a penalty that reads no preferences" in reasons["scalar · centering"]
+    assert "the loss 'centering' reads no preferences" in reasons["scalar · centering"]
     assert [path.name for path in (out / "models").iterdir()] == ["scalar-bradley_terry"]
 
 

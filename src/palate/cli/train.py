@@ -73,6 +73,14 @@ def reward(
         typer.Option("--training", help="A setting of fine-tuning: --training steps=100. Repeatable."),
     ] = None,
     test: Annotated[float, typer.Option("--test", help="Share of prompts held out for evaluation.")] = 0.2,
+    validation: Annotated[
+        float,
+        typer.Option(
+            "--validation",
+            help="Share of the training prompts to measure on while training; --training select=best keeps "
+            "the weights that are best there.",
+        ),
+    ] = 0.0,
     by: Annotated[
         list[str] | None,
         typer.Option("--by", help="Break accuracy down by a column or metadata key. Repeatable."),
@@ -109,16 +117,22 @@ def reward(
         **({} if hidden is None else {"hidden": _widths(hidden)}), **parameters(option, "--set"),
     }  # fmt: skip
     if several:
+        if validation:
+            raise ConfigError("--validation goes with one model; leave it out of a comparison")
         _compare(data, file, out, heads, losses, settings, test, repeats, by or [], json)
         return
-    config = {"command": "train reward", "file": file, "test": test, "data": data.fingerprint(), **settings}
+    config = {"command": "train reward", "file": file, "test": test, "data": data.fingerprint(), **settings,
+              **({"validation": validation} if validation else {})}  # fmt: skip
     run = Run(out, config)
     run.write_json("data.json", {"fingerprint": data.fingerprint(), **data.describe()})
     learn, held_out = data.split(test, by="prompt", seed=seed)
     if run.done("fit"):
         model = RewardModel.load(run.path("model"))
     else:
-        model = RewardModel().set_params(**settings).fit(learn, run=run)
+        check = None
+        if validation:
+            learn, check = learn.split(validation, by="prompt", seed=seed)
+        model = RewardModel().set_params(**settings).fit(learn, run=run, validation=check)
         model.save(run.path("model"))
         run.finish("fit")
     report = evaluate(model, held_out, slices=by, seed=seed)

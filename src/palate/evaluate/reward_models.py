@@ -191,7 +191,6 @@ def _fitted(
         return RewardModel.load(folder), run.read_json("fit.json")
     begun = time.perf_counter()
     try:
-        _refuse_penalty(config)
         model = RewardModel(**config).fit(learn, run=run)
     except (PalateError, RuntimeError) as error:
         if [path.name for path in folder.iterdir()] == ["config.json"]:
@@ -206,16 +205,6 @@ def _fitted(
     run.write_json("fit.json", fact)
     run.finish("fit")
     return model, fact
-
-
-def _refuse_penalty(config: Mapping[str, Any]) -> None:
-    from palate import losses
-
-    loss = losses.get(config["loss"], **(config.get("loss_params") or {}))
-    if not loss.supervised:
-        raise ConfigError(
-            f"the loss {config['loss']!r} is a penalty that reads no preferences; add it to another loss"
-        )
 
 
 def _embed(data: PreferenceData, settings: Mapping[str, Any]) -> None:

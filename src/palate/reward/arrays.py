@@ -12,6 +12,7 @@ import numpy.typing as npt
 from palate import losses
 from palate.errors import ConfigError, DataError
 from palate.reward import heads, inputs
+from palate.reward.fitting import check_supervised
 from palate.reward.model import RewardModel
 from palate.reward.scorers import FEATURES, FeatureScorer
 from palate.training import TrainingGroups, seeded
@@ -75,6 +76,7 @@ def fit_arrays(
     position = position.astype(np.int64, copy=False)
     groups = TrainingGroups(position, targets, np.ones((n, 2), dtype=bool), counts, np.arange(n), 0)
     loss = losses.get(model.loss, **(model.loss_params or {}))
+    check_supervised(loss)
     with seeded(model.seed):
         head = heads.get(model.head, **(model.head_params or {})).double()
     head.check(groups)

@@ -20,7 +20,7 @@ from palate.models.lm import prepare_tokenizer
 from palate.models.loading import loading, locate, quiet
 from palate.reward import inputs
 from palate.reward.heads import Head
-from palate.reward.scorers import Scorer, meta_step, training_config
+from palate.reward.scorers import Held, Scorer, meta_step, training_config
 from palate.reward.sequences import Style, TokenSequences, encode, style_of
 from palate.reward.shared_prompts import check_same, packed, states
 from palate.training import (
@@ -168,6 +168,7 @@ class TunedScorer:
         run: Run | None,
         init: Scorer | None,
         meta: PreferenceData | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         if init is None:
             self.build(self.settings["encoder"], self.training.lora)
@@ -185,6 +186,9 @@ class TunedScorer:
             climb = meta_step(
                 self._groups(meta, unlabelled_of(meta)), score_batch(self.head, pad), self.training
             )
+        held = None if validation is None else self._groups(validation.data, validation.groups)
+        if held is not None:
+            held.sequences.warn()
         trainer = PreferenceTrainer(
             self.model,
             made,
@@ -195,6 +199,7 @@ class TunedScorer:
             stage="reward",
             meta=climb,
             beside=self.head,
+            validation=held,
         )
         last = trainer.fit()
         self.model.eval()

@@ -333,15 +333,18 @@ def train_network(
     config: TrainingConfig,
     run: Run | None = None,
     meta: MetaStep | None = None,
+    validation: InputGroups | None = None,
 ) -> dict[str, Any]:
     """Train on fixed inputs in steps, by `palate.training.PreferenceTrainer`: for losses that need batches,
-    passes with dropout, or a schedule. Arguments as in `fit_network`; `meta` as in the trainer."""
+    passes with dropout, or a schedule. Arguments as in `fit_network`; `meta` and `validation` as in the
+    trainer."""
     made = InputGroups.of(network, inputs, position, groups)
     if isinstance(loss, nn.Module):
         loss.double()
     trainer = PreferenceTrainer(
-        network, made, score_inputs(loss), loss, config, run=run, stage="reward", meta=meta
-    )
+        network, made, score_inputs(loss), loss, config, run=run, stage="reward", meta=meta,
+        validation=validation,
+    )  # fmt: skip
     last = trainer.fit()
     network.cpu().eval()
     kept = {name: value for name, value in last.items() if name not in ("time", "stage")}
@@ -357,6 +360,19 @@ def score_inputs(loss: Loss) -> ScoreFunction:
         return scored
 
     return score
+
+
+def check_supervised(loss: losses.Loss) -> None:
+    """Refuse a loss from which no order of responses can be learnt.
+
+    Raises:
+        ConfigError: the loss, or every term of a sum, reads no preferences.
+    """
+    if not loss.supervised:
+        raise ConfigError(
+            f"the loss {loss.name!r} reads no preferences, so that it alone teaches no scores; "
+            f"add it to one that does: 'bradley_terry + {loss.name}'"
+        )
 
 
 def check_fit(loss: losses.Loss, network_dropout: float, in_steps: bool) -> None:

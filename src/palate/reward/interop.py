@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from palate import losses
-from palate.errors import ConfigError
+from palate.errors import ConfigError, PalateWarning
 from palate.models.lm import adapter_base
 from palate.models.loading import loading, locate, pick_dtype, quiet
 from palate.reward import heads
@@ -138,6 +139,10 @@ def export(
             reward.
         dtype: of the weights; as they are if None. Scores in bfloat16 have about three digits.
 
+    Warns:
+        PalateWarning: a language model without chat template pads with the token that ends its texts, so that
+            other programs may take the outputs one token apart.
+
     Raises:
         ConfigError: the model has no transformer of its own, or a head that transformers does not know.
     """
@@ -151,6 +156,15 @@ def export(
         raise ConfigError(
             f"the head {model.head_.name!r} cannot be exported: its outputs are no scores; "
             "scalar and attributes can, save(folder) keeps every model"
+        )
+    end = scorer.tokenizer.eos_token
+    if scorer.style == "plain" and end is not None and scorer.tokenizer.pad_token == end:
+        warnings.warn(
+            f"the tokenizer pads with {end!r}, which also ends the texts: transformers takes the outputs at "
+            "the token before it, as in training, and programs that take the last token (vLLM, OpenRLHF) one "
+            "token later; give the tokenizer a padding token of its own, or a chat template, before training",
+            PalateWarning,
+            stacklevel=3,
         )
     made = plain(scorer.model)
     names = list(model.head_.aspects) or [OVERALL]

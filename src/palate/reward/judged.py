@@ -13,7 +13,7 @@ from palate.judges.feature_judge import FeatureJudge
 from palate.losses import Loss
 from palate.reward import inputs
 from palate.reward.heads import Head
-from palate.reward.scorers import FeatureScorer, Scorer
+from palate.reward.scorers import FeatureScorer, Held, Scorer
 
 if TYPE_CHECKING:
     from palate.runs import Run
@@ -49,6 +49,7 @@ class JudgeScorer(FeatureScorer):
         run: Run | None,
         init: Scorer | None,
         meta: PreferenceData | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
@@ -66,7 +67,8 @@ class JudgeScorer(FeatureScorer):
             values = np.where(known, values, mean)
         inputs.check_finite(values, self.names)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, place.reshape(groups.position.shape), groups, loss, run, init, meta)
+        position = place.reshape(groups.position.shape)
+        return self._fit(values, position, groups, loss, run, init, meta, validation=validation)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         if not prompts:

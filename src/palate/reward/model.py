@@ -13,13 +13,14 @@ import torch
 
 from palate import losses
 from palate.data import PreferenceData
-from palate.errors import ConfigError, PalateError
+from palate.errors import ConfigError, DataError, PalateError
 from palate.judges.base import Comparison, Judge, Scores
 from palate.judges.feature_judge import FeatureJudge, ordered
 from palate.reward import heads, inputs, tables
-from palate.reward.scorers import FEATURES, Scorer, TextScorer, make_scorer
+from palate.reward.fitting import check_supervised
+from palate.reward.scorers import FEATURES, Held, Scorer, TextScorer, make_scorer
 from palate.training import seeded
-from palate.training.groups import groups_for
+from palate.training.groups import TrainingGroups, groups_for
 
 if TYPE_CHECKING:
     import polars as pl
@@ -188,6 +189,7 @@ class RewardModel(Judge):
         init: RewardModel | None = None,
         beside: RewardModel | None = None,
         meta: PreferenceData | None = None,
+        validation: PreferenceData | None = None,
     ) -> Self:
         """Learn from judgments.
 
@@ -199,6 +201,9 @@ class RewardModel(Judge):
             meta: responses of a new policy, two or more to a prompt, whose scores are not read: every step is
                 taken where the model tells them apart better (MetaRM, `palate.training.MetaStep`, with
                 `meta_rate` of `training`).
+            validation: judgments that are not learnt, on which `fit_` gives `validation_loss` (without `l2`)
+                and `validation_accuracy`. Training in steps measures on them every `eval_steps`, and with
+                ``training={"select": "best"}`` the weights of `best_step` are the result.
 
         Raises:
             DataError: nothing to learn (no pairs, all ties), a text or feature is missing or not finite.
@@ -206,6 +211,7 @@ class RewardModel(Judge):
         """
         self._check()
         loss = losses.get(self.loss, **(self.loss_params or {}))
+        check_supervised(loss)
         if loss.heads and self.head not in loss.heads:
             raise ConfigError(
                 f"the loss {self.loss!r} reads a distribution; it needs head={loss.heads[0]!r}, "
@@ -213,20 +219,36 @@ class RewardModel(Judge):
             )
         with seeded(self.seed):
             head = heads.get(self.head, data, **(self.head_params or {})).double()
-        groups = groups_for(
-            loss, data, groups=self.groups, columns=self.columns, aspects=head.aspects, seed=self.seed
-        )
+        groups = self._groups_of(data, loss, head)
+        held = None if validation is None else self._held(validation, loss, head, groups)
         if init is None:
             head.check(groups)
         scorer = make_scorer(self.get_params(), head)
         for other in (init, beside):
             if other is not None and isinstance(scorer, TextScorer):
                 scorer.share(other._fitted())
-        self.fit_ = scorer.fit(data, groups, loss, run, init._fitted() if init is not None else None, meta)
+        start = init._fitted() if init is not None else None
+        self.fit_ = scorer.fit(data, groups, loss, run, start, meta, held)
         self.head_, self.scorer_, self.loss_ = head.eval(), scorer, loss
         self.n_groups_, self.n_ties_ = len(groups), groups.ties
         self.data_fingerprint_ = data.fingerprint()
         return self
+
+    def _groups_of(self, data: PreferenceData, loss: losses.Loss, head: heads.Head) -> TrainingGroups:
+        return groups_for(
+            loss, data, groups=self.groups, columns=self.columns, aspects=head.aspects, seed=self.seed
+        )
+
+    def _held(
+        self, data: PreferenceData, loss: losses.Loss, head: heads.Head, learnt: TrainingGroups
+    ) -> Held:
+        try:
+            return Held(data, self._groups_of(data, loss, head).coded_as(learnt))
+        except DataError as error:
+            raise DataError(
+                f"in the validation data: {error.problem}", remedy=error.remedy, file=error.file,
+                row=error.row, field=error.field,
+            ) from None  # fmt: skip
 
     def _check(self) -> None:
         heads.kind(self.head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from palate.errors import ConfigError, DataError
 from palate.judges.feature_judge import FeatureJudge
 from palate.losses import Loss, Scored
 from palate.reward import inputs
-from palate.reward.fitting import InputGroups, check_fit, fit_network, train_network
+from palate.reward.fitting import InputGroups, check_fit, fit_network, score_inputs, train_network
 from palate.reward.heads import Head
 from palate.reward.linear import Array
 from palate.reward.network import Network
@@ -28,6 +28,7 @@ from palate.training import (
     TrainingConfig,
     TrainingGroups,
     configure,
+    measured,
     unlabelled_of,
 )
 
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 FEATURES = "features"
 _BLOCK = 1 << 16  # responses whose outputs are computed at once
+_HELD = 1 << 12  # groups that are measured at once
+
+
+class Held(NamedTuple):
+    """Groups to measure on, and the data whose alternatives they point at."""
+
+    data: PreferenceData
+    groups: TrainingGroups
 
 
 class Scorer(Protocol):
@@ -52,9 +61,10 @@ class Scorer(Protocol):
         run: Run | None,
         init: Scorer | None,
         meta: PreferenceData | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         """Learn from groups of the data's alternatives, from new weights or those of `init`, and with `meta`
-        to tell its responses apart; returns how the fit ended."""
+        to tell its responses apart; returns how the fit ended, and what it comes to on `validation`."""
         ...
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -104,6 +114,7 @@ class _NetworkScorer:
         init: Scorer | None,
         meta: PreferenceData | None = None,
         prompts: Array | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         """`prompts` are the distinct embeddings of prompts, for a head that reads them."""
         s = self.settings
@@ -120,13 +131,25 @@ class _NetworkScorer:
         if s["training"] is None:
             if meta is not None:
                 raise ConfigError("learning to tell responses apart (meta) needs training={'steps': ...}")
-            return fit_network(
+            ended = fit_network(
                 network, values, position, groups, loss,
                 l2=s["l2"], pull=s["pull"], max_iter=s["max_iter"], tolerance=s["tolerance"],
             )  # fmt: skip
+            held = None if validation is None else self._held(network, validation)
+            return ended if held is None else ended | _on_validation(network, held, loss)
+        held = None if validation is None else self._held(network, validation)
         config = training_config(s)
         climb = None if meta is None else self._meta(network, meta, config)
-        return train_network(network, values, position, groups, loss, config, run, climb)
+        return train_network(network, values, position, groups, loss, config, run, climb, held)
+
+    def _held(self, network: Network, held: Held) -> InputGroups:
+        values, position = inputs.used(self.inputs_of(held.data), held.groups.position)
+        self._check_length(values)
+        return InputGroups.of(network, values, position, self._told(held.data, held.groups))
+
+    def _told(self, data: PreferenceData, groups: TrainingGroups) -> TrainingGroups:
+        """The groups with what the head reads beside responses."""
+        return groups
 
     def _meta(self, network: Network, data: PreferenceData, config: TrainingConfig) -> MetaStep:
         if self.head.context_width:
@@ -153,12 +176,8 @@ class _NetworkScorer:
 
     def _apply(self, values: Array) -> Floats:
         assert self.network is not None
+        self._check_length(values)
         wanted = self.network.dim
-        if values.shape[-1] != wanted:
-            raise DataError(
-                f"vectors of length {values.shape[-1]} where the model was fitted on {wanted}",
-                field="features", remedy="use the features it was fitted on",
-            )  # fmt: skip
         flat = values.reshape(-1, wanted)
         made = np.empty((len(flat), self.head.width))
         with torch.no_grad():
@@ -166,6 +185,15 @@ class _NetworkScorer:
                 block = torch.from_numpy(flat[start : start + _BLOCK].astype(np.float64))
                 made[start : start + _BLOCK] = self.network(block).numpy()
         return made.reshape(*values.shape[:-1], made.shape[1])
+
+    def _check_length(self, values: Array) -> None:
+        assert self.network is not None
+        wanted = self.network.dim
+        if values.shape[-1] != wanted:
+            raise DataError(
+                f"vectors of length {values.shape[-1]} where the model was fitted on {wanted}",
+                field="features", remedy="use the features it was fitted on",
+            )  # fmt: skip
 
 
 def _take_over(network: Network, from_: Network | None) -> None:
@@ -191,6 +219,11 @@ def meta_step(groups: Groups, score: ScoreFunction, config: TrainingConfig) -> M
     return MetaStep(groups, score, eta=config.meta_rate, batch_size=config.batch_size, seed=config.seed)
 
 
+def _on_validation(network: Network, held: InputGroups, loss: Loss) -> dict[str, float]:
+    found = measured(network.eval(), held, score_inputs(loss), loss, batch_size=_HELD)
+    return {f"validation_{name}": found[name] for name in ("loss", "accuracy") if name in found}
+
+
 def _one_pass(network: Any, batch: dict[str, Any]) -> Scored:
     scored: Scored = network.scored(batch["inputs"], batch)
     return scored
@@ -213,10 +246,11 @@ class FeatureScorer(_NetworkScorer):
         run: Run | None,
         init: Scorer | None,
         meta: PreferenceData | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         values, position = inputs.used(self.inputs_of(data), groups.position)
         inputs.warn_of_constants(values, self.names)
-        return self._fit(values, position, groups, loss, run, init, meta)
+        return self._fit(values, position, groups, loss, run, init, meta, validation=validation)
 
     def texts(self, prompts: list[str], responses: list[str]) -> Floats:
         raise ConfigError(
@@ -286,6 +320,7 @@ class TextScorer(_NetworkScorer):
         run: Run | None,
         init: Scorer | None,
         meta: PreferenceData | None = None,
+        validation: Held | None = None,
     ) -> dict[str, Any]:
         prompts, responses = inputs.texts_of(data)
         used, place = np.unique(groups.position, return_inverse=True)
@@ -295,14 +330,21 @@ class TextScorer(_NetworkScorer):
         position = text[place.reshape(groups.position.shape)]
         counted = {"truncated_responses": cut}
         if not self.head.context_width:
-            return self._fit(values, position, groups, loss, run, init, meta) | counted
+            return self._fit(values, position, groups, loss, run, init, meta, None, validation) | counted
+        told, embedded = self._with_contexts(data, groups)
+        return self._fit(values, position, told, loss, run, init, meta, embedded, validation) | counted
+
+    def _told(self, data: PreferenceData, groups: TrainingGroups) -> TrainingGroups:
+        return self._with_contexts(data, groups)[0] if self.head.context_width else groups
+
+    def _with_contexts(self, data: PreferenceData, groups: TrainingGroups) -> tuple[TrainingGroups, Array]:
+        """The groups with the embeddings of their prompts, and the distinct embeddings."""
         asked = pl.Series(pl.from_arrow(data.column("prompt")), dtype=pl.String).fill_null("")
         distinct = asked.gather(groups.judgment).unique(maintain_order=True)
         embedded, lengths = self._embedded([distinct.to_list()])
         self.encoder.warn_of_cuts(lengths)
         code = asked.gather(groups.judgment).replace_strict(distinct, np.arange(len(distinct))).to_numpy()
-        told = replace(groups, extra={**groups.extra, "context": embedded[code]})
-        return self._fit(values, position, told, loss, run, init, meta, embedded) | counted
+        return replace(groups, extra={**groups.extra, "context": embedded[code]}), embedded
 
     def _inputs(
         self, prompts: list[str], responses: list[str], rows: inputs.Integers | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +72,23 @@ class TrainingGroups:
             self.position[rows], self.targets[rows], self.mask[rows], self.weight[rows], self.judgment[rows],
             self.ties, {name: part[rows] for name, part in self.extra.items()}, self.source_names,
         )  # fmt: skip
+
+    def coded_as(self, other: TrainingGroups) -> TrainingGroups:
+        """With the codes that `other` gives to sources.
+
+        Raises:
+            DataError: a source that `other` does not have.
+        """
+        if not self.source_names or self.source_names == other.source_names:
+            return self
+        place = {name: code for code, name in enumerate(other.source_names)}
+        for name in self.source_names:
+            if name not in place:
+                raise DataError(f"the source {name!r} is not in the training data", field="source",
+                                remedy="leave its judgments out, or train on some of them")  # fmt: skip
+        codes = np.array([place[name] for name in self.source_names], dtype=np.int64)
+        extra = {**self.extra, "source": codes[self.extra["source"]]}
+        return replace(self, extra=extra, source_names=other.source_names)
 
     def __len__(self) -> int:
         return len(self.weight)

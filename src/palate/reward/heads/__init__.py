@@ -43,7 +43,7 @@ def kind(name: str) -> type[Head]:
     return found
 
 
-def get(name: str, data: PreferenceData | None = None, **params: Any) -> Head:
+def get(name: str, data: PreferenceData | None = None, /, **params: Any) -> Head:
     """Build a head, for `data` if its parameters leave open what the data says.
 
     Raises:
@@ -54,10 +54,8 @@ def get(name: str, data: PreferenceData | None = None, **params: Any) -> Head:
     for parameter in params:
         if parameter not in known:
             raise unknown(f"parameter of the head {name!r}:", parameter, known or ("none",))
-    if data is not None:
-        return found.for_data(data, **params)
     try:
-        return found(**params)
+        return found(**params) if data is None else found.for_data(data, **params)
     except TypeError as error:
         raise ConfigError(f"the head {name!r} cannot be built: {error}") from None
 
