@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palate.curate import Curated, Pipeline
-from palate.curate.pipeline import budget
+from palate.curate.settings import budget
 from palate.data import PreferenceData, load, metadata
 from palate.errors import ConfigError, DataError
 from palate.judges import Comparison, Judge

@@ -10,7 +10,7 @@ _LAZY = {
     "Cleaned": "hygiene",
     "Consistency": "dual_filter",
     "Curated": "pipeline",
-    "CurationConfig": "pipeline",
+    "CurationConfig": "settings",
     "Pipeline": "pipeline",
     "apply_strength": "treat",
     "attributes": "tagging",
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from palate.curate.hygiene import dedup as dedup
     from palate.curate.pairs import pairs_from_ratings as pairs_from_ratings
     from palate.curate.pipeline import Curated as Curated
-    from palate.curate.pipeline import CurationConfig as CurationConfig
     from palate.curate.pipeline import Pipeline as Pipeline
     from palate.curate.retrieval import error_driven as error_driven
     from palate.curate.retrieval import retrieval_budget as retrieval_budget
+    from palate.curate.settings import CurationConfig as CurationConfig
     from palate.curate.strength import preference_strength as preference_strength
     from palate.curate.strength import strength_groups as strength_groups
     from palate.curate.tagging import attributes as attributes

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.curate.asked import agreement, decided, enough
 from palate.curate.dual_filter import Consistency, consistency
 from palate.curate.hygiene import overlap
 from palate.curate.retrieval import error_driven, refuse_overlap
 from palate.curate.rounds import Round, Store
+from palate.curate.settings import CurationConfig, affordable, budget, settings
 from palate.curate.strength import accuracy
 from palate.data import PreferenceData, metadata
-from palate.errors import ConfigError, DataError
+from palate.errors import DataError
 from palate.judges import Judge
 from palate.judges.neighbours import described
 from palate.progress import track
@@ -31,42 +31,6 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Labeller = Judge | Callable[[PreferenceData], Judge]
 Verify = Callable[[PreferenceData], PreferenceData]
-
-
-class CurationConfig(BaseModel):
-    """Settings of `Pipeline`.
-
-    Attributes:
-        iterations: most rounds of stage 1.
-        k_max: neighbours that a verified pair asks for where the model is wrong.
-        least_gold: fewest verified pairs to start from.
-        held_out: share of the verified pairs that no model learns from; the best model is chosen on them.
-        humans: pairs of each round, nearest to the worst mistakes, that people verify.
-        threshold, recycle: of `palate.curate.consistency`.
-        cost_gold, cost_label, cost_filter: of a pair that people verify, that a judge labels in stage 1, and
-            that it labels in stage 2, in one currency.
-        budget: most that may be spent; no limit if None.
-        block: pairs labelled before their labels are written down.
-        exclude_overlap: pass over pairs of pool and wild that are verified; they are an error without.
-        seed: of the split of the verified pairs.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    iterations: int = Field(8, ge=0)
-    k_max: int = Field(8, ge=1)
-    least_gold: int = Field(10, ge=2)
-    held_out: float = Field(0.3, gt=0, lt=1)
-    humans: int = Field(0, ge=0)
-    threshold: float = Field(0.5, ge=0.5, lt=1)
-    recycle: bool = False
-    cost_gold: float = Field(0.0, ge=0)
-    cost_label: float = Field(0.0, ge=0)
-    cost_filter: float = Field(0.0, ge=0)
-    budget: float | None = Field(None, ge=0)
-    block: int = Field(256, ge=1)
-    exclude_overlap: bool = False
-    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -99,20 +63,6 @@ class Curated:
         """All there is to train on: verified, labelled and kept pairs, and flipped ones with `recycle`."""
         parts = [self.gold, self.silver, self.wild.data if self.wild is not None else None]
         return PreferenceData.concat([part for part in parts if part is not None and part.n_rows])
-
-
-def budget(counts: Mapping[str, int], costs: Mapping[str, float]) -> float:
-    """What labels cost, B = sum over kinds of cost times count, in the unit of `costs`.
-
-    Raises:
-        ConfigError: a kind has no cost.
-
-    >>> budget({"gold": 400, "silver": 5000}, {"gold": 0.5, "silver": 0.002})
-    210.0
-    """
-    if missing := [kind for kind in counts if kind not in costs]:
-        raise ConfigError(f"no cost is given for {', '.join(missing)}")
-    return float(sum(count * costs[kind] for kind, count in counts.items()))
 
 
 class Pipeline:
@@ -151,7 +101,7 @@ class Pipeline:
         text: Callable[[PreferenceData], Sequence[str]] = described,
         verify: Verify | None = None,
     ) -> None:
-        self.config = _config(config)
+        self.config = settings(config)
         self.labeller, self.verify = labeller, verify
         self.model = RewardModel() if model is None else model
         self.embed, self.text = embed, text
@@ -287,7 +237,7 @@ class Pipeline:
         threshold = config.threshold
         first = consistency(wild, given["gold"], given["best"], threshold=threshold)
         open_ = first.needs_llm
-        asked = open_[: _many(config.budget, state.spent, config.cost_filter, len(open_))]
+        asked = open_[: affordable(config.budget, state.spent, config.cost_filter, len(open_))]
         llm = np.full(wild.n_rows, np.nan)
         llm[asked] = store.second().labels("labels", wild.take(asked), self._judge(state))
         state.spent += config.cost_filter * len(asked)
@@ -303,9 +253,9 @@ class Pipeline:
         """Pairs for people and pairs for the judge, first come first served within the budget."""
         config = self.config
         human, asked = rows[: config.humans], rows[config.humans :]
-        human = human[: _many(config.budget, spent, config.cost_gold, len(human))]
+        human = human[: affordable(config.budget, spent, config.cost_gold, len(human))]
         spent += config.cost_gold * len(human)
-        return human, asked[: _many(config.budget, spent, config.cost_label, len(asked))]
+        return human, asked[: affordable(config.budget, spent, config.cost_label, len(asked))]
 
     def _apart(self, gold: PreferenceData, other: PreferenceData, name: str) -> npt.NDArray[np.bool_]:
         """Which pairs are verified ones; an error unless they may be passed over."""
@@ -396,13 +346,6 @@ def _labelled(data: PreferenceData, p: Floats, name: str, number: int) -> Prefer
     )
 
 
-def _many(limit: float | None, spent: float, cost: float, wanted: int) -> int:
-    """How many of `wanted` things of this cost there is money for."""
-    if limit is None or cost == 0:
-        return wanted
-    return max(0, min(wanted, int((limit - spent) / cost + 1e-9)))
-
-
 def _distinct_ids(*parts: PreferenceData | None) -> None:
     ids = pl.concat(
         [
@@ -417,14 +360,3 @@ def _distinct_ids(*parts: PreferenceData | None) -> None:
             f"the id {ids.filter(ids.is_duplicated())[0]!r} is in two of the sets", field="id",
             remedy="give judgments ids that differ across gold, pool and wild, or none",
         )  # fmt: skip
-
-
-def _config(config: CurationConfig | Mapping[str, Any] | None) -> CurationConfig:
-    if isinstance(config, CurationConfig):
-        return config
-    try:
-        return CurationConfig.model_validate(dict(config or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"settings of the curation: field {field!r}: {first['msg']}") from None

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.curate import Pipeline, consistency
 from palate.curate.asked import agreement
-from palate.curate.pipeline import CurationConfig, accuracy_on
+from palate.curate.pipeline import accuracy_on
+from palate.curate.settings import CurationConfig
 from palate.data import PreferenceData
 from palate.judges.base import Comparison, Judge
 from palate.recipes.experiments.parameters import read
