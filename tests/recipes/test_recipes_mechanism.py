@@ -284,3 +284,8 @@ def test_a_broken_result_file_says_how_to_make_it_anew(tmp_path: Path):
         ConfigError, match=r"ranklist.json: field 'paper': .*; run `palate recipe run ranklist`"
     ):
         recipes.list_rows(tmp_path)
+
+
+def test_a_readme_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.md cannot be read"):
+        recipes.update_readme(tmp_path / "none.md", tmp_path)

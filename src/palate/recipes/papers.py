@@ -57,10 +57,13 @@ def update_readme(path: str | Path, folder: str | Path = RESULTS) -> bool:
     """Put the table between the markers of the file at `path`; whether that changed the file.
 
     Raises:
-        ConfigError: the file has not one pair of markers, in order.
+        ConfigError: the file cannot be read, or has not one pair of markers, in order.
     """
     path = Path(path)
-    text = path.read_text("utf-8")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ConfigError(
             f"{path} needs one line {BEGIN!r} and after it one line {END!r} for the table of papers"
