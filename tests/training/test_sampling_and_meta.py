@@ -276,7 +276,7 @@ def test_a_reward_model_learns_from_two_passes_with_dropout() -> None:
         ({"loss": "more", "training": even(stratify=False)}, r"columns=\{'source'"),
         ({"training": even(batch_size=7), "columns": {"source": "annotator"}}, "batch_size of 6 or 8"),
         (
-            {"loss": "simcse", "training": even(stratify=False)},
+            {"loss": "bradley_terry + simcse", "training": even(stratify=False)},
             "two passes with dropout; set dropout above 0",
         ),
     ],
