@@ -37,6 +37,7 @@ class PreferenceData:
     def __init__(self, table: pa.Table, *, source: str | Path | None = None, check: bool = True) -> None:
         self.table = normalise(table, source) if check else table
         self.source = source
+        self._numbers: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], *, source: str | Path | None = None) -> Self:
@@ -179,20 +180,33 @@ class PreferenceData:
 
     def take(self, rows: npt.ArrayLike) -> PreferenceData:
         """The judgments at these row numbers, in this order (rows may not repeat: ids are unique)."""
-        return PreferenceData(
-            self.table.take(pa.array(np.asarray(rows, dtype=np.int64))), source=self.source, check=False
-        )
+        at = np.asarray(rows, dtype=np.int64)
+        return self._part(self.table.take(pa.array(at)), at)
 
     def mask(self, keep: npt.ArrayLike) -> PreferenceData:
         """The judgments where `keep`, a boolean array of shape (rows,), is true."""
-        return PreferenceData(
-            self.table.filter(pa.array(np.asarray(keep, dtype=bool))), source=self.source, check=False
-        )
+        kept = np.asarray(keep, dtype=bool)
+        return self._part(self.table.filter(pa.array(kept)), np.flatnonzero(kept))
+
+    def _part(self, table: pa.Table, rows: npt.NDArray[np.int64]) -> PreferenceData:
+        part = PreferenceData(table, source=self.source, check=False)
+        part._numbers = rows if self._numbers is None else self._numbers[rows]
+        return part
+
+    @property
+    def row_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of each judgment, from 1, in the data that this is a part of; shape (rows,).
+
+        Errors name rows by it, so that what is found wrong after a split can be found in the file.
+        """
+        return (np.arange(self.n_rows) if self._numbers is None else self._numbers) + 1
 
     def with_columns(self, **columns: Any) -> PreferenceData:
         """A copy in which these columns are added or replaced."""
         merged = {name: self.table.column(name) for name in self.table.column_names} | columns
-        return PreferenceData.from_columns(merged, source=self.source)
+        changed = PreferenceData.from_columns(merged, source=self.source)
+        changed._numbers = self._numbers
+        return changed
 
     @staticmethod
     def concat(parts: Sequence[PreferenceData]) -> PreferenceData:
