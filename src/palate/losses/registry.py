@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from palate.errors import unknown
+from palate.errors import ConfigError, unknown
 from palate.losses import anchored, contrastive, pairwise, pointwise, regularisers
 from palate.losses.base import Loss
 from palate.losses.distributions import Gaussian, Quantile, TwoHot
@@ -107,6 +107,11 @@ def _one(name: str, params: dict[str, Any]) -> Loss:
     for parameter in params:
         if parameter not in known and not open_ended:
             raise unknown(f"parameter of the loss {name!r}:", parameter, known)
-    loss = build(**params)
+    try:
+        loss = build(**params)
+    except TypeError as error:
+        raise ConfigError(
+            f"the loss {name!r} cannot be built with {params}: a parameter of the wrong kind ({error})"
+        ) from None
     loss.name, loss.params = name, params
     return loss

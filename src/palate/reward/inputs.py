@@ -35,7 +35,7 @@ def texts_of(data: PreferenceData) -> tuple[list[str], list[str]]:
     responses = data.flat("responses")
     if responses.null_count:
         bad = int(np.flatnonzero(pc.is_null(responses).to_numpy(zero_copy_only=False))[0])
-        number = int(np.searchsorted(data.offsets(), bad, side="right"))
+        number = int(rows_of(data, np.array([bad]))[0])
         raise DataError(
             "a response is missing", row=number, field="responses", file=data.source, remedy="drop the row"
         )
@@ -46,7 +46,7 @@ def texts_of(data: PreferenceData) -> tuple[list[str], list[str]]:
 
 def rows_of(data: PreferenceData, alternatives: Integers) -> Integers:
     """The row, from 1, of the judgment that each of the flat alternatives numbered belongs to."""
-    return np.searchsorted(data.offsets(), alternatives, side="right")
+    return data.row_numbers[np.searchsorted(data.offsets(), alternatives, side="right") - 1]
 
 
 def refuse_long(lengths: Integers, window: int, rows: Integers | None = None) -> None:
@@ -86,11 +86,10 @@ def features_of(data: PreferenceData, names: Sequence[str] = ()) -> npt.NDArray[
             remedy='give it a features column, or fit RewardModel(encoder="all-minilm-l6-v2") on texts',
         )  # fmt: skip
     flat = data.flat("features")
-    offsets = data.offsets()
 
     def fail(bad: npt.NDArray[np.bool_], problem: str, remedy: str = "give vectors of equal length") -> None:
         if bad.any():
-            row = int(np.searchsorted(offsets, int(np.flatnonzero(bad)[0]), side="right"))
+            row = int(rows_of(data, np.flatnonzero(bad)[:1])[0])
             raise DataError(problem, row=row, field="features", file=data.source, remedy=remedy)
 
     fail(
@@ -98,6 +97,7 @@ def features_of(data: PreferenceData, names: Sequence[str] = ()) -> npt.NDArray[
     )
     lengths = pc.list_value_length(flat).to_numpy(zero_copy_only=False)
     usual = int(lengths[0]) if len(lengths) else 0
+    fail(np.asarray(lengths == 0), "a vector without numbers", "give one number or more")
     fail(np.asarray(lengths != usual), f"a vector whose length is not {usual}, as the first one's is")
     values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False)).reshape(len(flat), usual)
     if names and usual != len(names):

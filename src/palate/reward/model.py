@@ -18,7 +18,8 @@ from palate.judges.base import Comparison, Judge, Scores
 from palate.judges.feature_judge import FeatureJudge, ordered
 from palate.reward import heads, inputs, tables
 from palate.reward.fitting import check_supervised
-from palate.reward.scorers import FEATURES, Held, Scorer, TextScorer, make_scorer
+from palate.reward.scorers import Held, Scorer, TextScorer, make_scorer
+from palate.reward.settings import check_settings
 from palate.training import seeded
 from palate.training.groups import TrainingGroups, groups_for
 
@@ -251,25 +252,7 @@ class RewardModel(Judge):
             ) from None  # fmt: skip
 
     def _check(self) -> None:
-        heads.kind(self.head)
-        for name, value, allowed in (
-            ("mode", self.mode, ("frozen", "finetune")),
-            ("groups", self.groups, ("auto", "pairs", "lists")),
-            ("pull", self.pull, ("zero", "start")),
-            ("too_long", self.too_long, ("cut", "error")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-        if not self.l2 >= 0:
-            raise ConfigError(f"l2 must be 0 or more; got {self.l2}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1); got {self.dropout}")
-        if self.mode == "finetune" and (self.encoder == FEATURES or not isinstance(self.encoder, str)):
-            raise ConfigError(
-                'mode="finetune" trains a transformer on texts; features are fitted with mode="frozen"'
-            )
-        if self.mode == "finetune" and self.hidden:
-            raise ConfigError('mode="finetune" has a linear layer; hidden layers go with mode="frozen"')
+        check_settings(self.get_params())
 
     # -- scoring --
 

@@ -17,6 +17,8 @@ from palate.reward.linear import Array, mean_and_spread
 from palate.training import seeded
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+MOST_WEIGHTS = 1 << 26
+"""A fit holds ten vectors and more of a network's weights, as double numbers: 5 GiB for so many."""
 
 
 class Network(nn.Module):
@@ -57,6 +59,12 @@ class Network(nn.Module):
             raise unknown("activation", activation, ACTIVATIONS)
         if any(width < 1 for width in hidden):
             raise ConfigError(f"hidden layers need widths of 1 or more; got {list(hidden)}")
+        count = sum(before * after for before, after in pairwise([dim, *hidden, head.width]))
+        if count > MOST_WEIGHTS:
+            raise ConfigError(
+                f"hidden layers of {list(hidden)} on {dim} inputs have {count:,} weights; "
+                f"at most {MOST_WEIGHTS:,} are fitted: give narrower layers"
+            )
         self.dim, self.context_dim = dim, context_dim
         self.head = head
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))

@@ -15,6 +15,7 @@ from palate import losses
 from palate.errors import ConfigError
 from palate.reward import heads
 from palate.reward.scorers import FEATURES, make_scorer
+from palate.reward.settings import check_settings
 from palate.runs import atomic_write, to_json
 
 if TYPE_CHECKING:
@@ -60,7 +61,15 @@ def load(folder: Path, encoder: FeatureJudge | None = None) -> RewardModel:
     from palate.reward.model import RewardModel
 
     state = _description(folder)
-    model = RewardModel(**state["params"])
+    try:
+        model = RewardModel(**state["params"])
+        check_settings(model.get_params())
+        model.fit_, model.n_groups_, model.n_ties_ = state["fit"], state["n_groups"], state["n_ties"]
+        model.data_fingerprint_ = state["data_fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{folder}/reward.json is damaged ({error}); fit and save the model again"
+        ) from None
     if encoder is not None:
         if model.encoder != FEATURES or not model.feature_names:
             raise ConfigError(f"{folder} holds no model of named features, for which a judge could be given")
@@ -71,6 +80,11 @@ def load(folder: Path, encoder: FeatureJudge | None = None) -> RewardModel:
         raise ConfigError(
             f"{folder}/weights.safetensors cannot be read ({error}); fit and save the model again"
         ) from None
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ConfigError(
+                f"{folder}/weights.safetensors: {name} is not finite; fit and save the model again"
+            )
     model.loss_ = losses.get(model.loss, **(model.loss_params or {})).double()
     parts = {
         part: {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(f"{part}.")}
@@ -86,8 +100,6 @@ def load(folder: Path, encoder: FeatureJudge | None = None) -> RewardModel:
         raise ConfigError(
             f"{folder} does not hold what its reward.json says ({str(error).splitlines()[0]})"
         ) from None
-    model.fit_, model.n_groups_, model.n_ties_ = state["fit"], state["n_groups"], state["n_ties"]
-    model.data_fingerprint_ = state["data_fingerprint"]
     return model
 
 
@@ -100,7 +112,10 @@ def _description(folder: Path) -> dict[str, Any]:
         )
     try:
         state: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no JSON, no UTF-8, a number of thousands of digits, endless nesting
         raise ConfigError(f"{path} is damaged; fit and save the model again") from None
     if not isinstance(state, dict) or state.get("kind") != KIND:
         raise ConfigError(f"{path} does not describe a reward model")

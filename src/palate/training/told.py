@@ -67,6 +67,9 @@ def told(
             extra["soft"] = np.where(tied, 0.5, 1.0 - wrong[groups.judgment])
     if aspects:
         extra["aspect"] = aspect_codes(data, aspects)[groups.judgment]
+    if not keep.any():
+        raise DataError("every judgment that could teach something has strength 0", file=data.source,
+                        field=columns["strength"], remedy="give strengths above 0")  # fmt: skip
     made = replace(groups, targets=targets, extra=extra, source_names=sources)
     return made if keep.all() else made.take(np.flatnonzero(keep))
 
@@ -81,7 +84,7 @@ def aspect_codes(data: PreferenceData, aspects: Sequence[str]) -> npt.NDArray[np
     place = {name: number for number, name in enumerate(aspects)} | {"overall": -1}
     for number, name in enumerate(names):
         if name not in place and (codes == number).any():
-            row = int(np.flatnonzero(codes == number)[0]) + 1
+            row = int(data.row_numbers[codes == number][0])
             raise DataError(
                 str(unknown("aspect", name, aspects)), row=row, field="aspect", file=data.source,
                 remedy="name it among the head's aspects, or leave its judgments out",
@@ -101,12 +104,24 @@ def _strength(groups: TrainingGroups, data: PreferenceData, source: str) -> Floa
 def _numbers(data: PreferenceData, source: str, name: str) -> Floats:
     values = _values(data, source)
     if values.dtype.kind not in "fiu":
+        given = ((row, value) for row, value in enumerate(values) if isinstance(value, str))
+        row, text = next(((row, value) for row, value in given if not _is_number(value)), (None, ""))
         raise DataError(
-            f"{name} must be a number", field=source, file=data.source, remedy="give another column"
-        )
+            f"{name} must be a number" + (f"; got {text[:40]!r}" if row is not None else ""),
+            row=None if row is None else int(data.row_numbers[row]), field=source, file=data.source,
+            remedy="give another column" if row is None else "correct it, or give another column",
+        )  # fmt: skip
     numbers = values.astype(np.float64)
     _refuse(~np.isfinite(numbers), numbers, data, source, f"a finite number as {name}")
     return numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _codes(data: PreferenceData, source: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -114,7 +129,7 @@ def _codes(data: PreferenceData, source: str) -> tuple[npt.NDArray[np.int64], tu
     text = np.array(["" if value is None or value != value else str(value) for value in values])
     if (text == "").any():
         row = int(np.flatnonzero(text == "")[0])
-        raise DataError("no source", row=row + 1, field=source, file=data.source,
+        raise DataError("no source", row=int(data.row_numbers[row]), field=source, file=data.source,
                         remedy="give every judgment a source, or drop the row")  # fmt: skip
     names, codes = np.unique(text, return_inverse=True)
     return codes.astype(np.int64), tuple(names.tolist())
@@ -129,5 +144,5 @@ def _values(data: PreferenceData, source: str) -> npt.NDArray[Any]:
 def _refuse(bad: npt.NDArray[np.bool_], values: Floats, data: PreferenceData, field: str, want: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(f"{values[row]:g} where the loss needs {want}", row=row + 1, field=field,
-                        file=data.source, remedy="correct or drop the row")  # fmt: skip
+        raise DataError(f"{values[row]:g} where the loss needs {want}", row=int(data.row_numbers[row]),
+                        field=field, file=data.source, remedy="correct or drop the row")  # fmt: skip

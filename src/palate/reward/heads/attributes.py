@@ -50,6 +50,10 @@ class AttributesHead(Head):
         merit: Mapping[str, float] | None = None,
         learn_merit: bool = False,
     ) -> None:
+        if isinstance(names, str):
+            raise ConfigError(f"names of the head 'attributes' must be a list; got {names!r}")
+        if merit is not None and not isinstance(merit, Mapping):
+            raise ConfigError(f"merit must be a mapping of aspects to weights; got {merit!r}")
         if not names:
             raise ConfigError("the head 'attributes' needs the names of its aspects, at least one")
         for name in names:

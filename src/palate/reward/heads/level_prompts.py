@@ -104,7 +104,7 @@ class LevelHead(Head):
         outside = (scores < low) | (scores > high)  # not so for NaN
         if outside.any():
             place = int(np.flatnonzero(outside)[0])
-            row = int(np.searchsorted(data.offsets(), place, side="right"))
+            row = int(data.row_numbers[np.searchsorted(data.offsets(), place, side="right") - 1])
             raise DataError(
                 f"a score of {scores[place]:g} on levels from {low:g} to {high:g}", row=row, field="scores",
                 file=data.source,
