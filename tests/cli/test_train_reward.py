@@ -193,3 +193,21 @@ def test_real_arguments_are_embedded_once_and_length_is_the_reference(
     assert length["fit_seconds"] is None
     # People prefer the longer argument in these debates more often than not.
     assert length["accuracy"] > 0.6
+
+
+def test_a_model_of_ratings_of_single_responses_is_held_against_the_ratings(
+    palate: Palate, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(3).normal(size=(80, 1, 3))
+    rating = np.clip(np.round(3 + x[..., 0]), 1, 5)
+    path = tmp_path / "ratings.parquet"
+    PreferenceData.from_columns(
+        {"prompt": [f"p{i}" for i in range(80)], "features": x.tolist(), "scores": rating.tolist()}
+    ).save(path)
+    code, printed, err = palate(*command(path, tmp_path / "run", "--loss", "mse", "--json"))
+    assert code == 0, err
+    found = json.loads(printed)
+    assert found["ratings"] == 16
+    assert found["spearman"] > 0.8
+    assert found["rmse"] < 0.6
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -27,6 +27,8 @@ from palate.errors import ConfigError, PalateError
 
 if TYPE_CHECKING:
     from palate.data import PreferenceData
+    from palate.report import Report
+    from palate.reward import RewardModel
 
 train = typer.Typer(help="Train what scores responses.", no_args_is_help=True)
 app.add_typer(train, name="train")
@@ -102,6 +104,8 @@ def reward(
 
     Example: `palate train reward pairs.jsonl --loss bradley_terry,hinge --head scalar,gpm --out runs/which`
     """
+    import numpy as np
+
     from palate.evaluate import evaluate
     from palate.report.run_folder import from_run
     from palate.reward import RewardModel
@@ -135,7 +139,10 @@ def reward(
         model = RewardModel().set_params(**settings).fit(learn, run=run, validation=check)
         model.save(run.path("model"))
         run.finish("fit")
-    report = evaluate(model, held_out, slices=by, seed=seed)
+    if (np.diff(held_out.offsets()) < 2).all() and "score" in model.native:
+        report = _on_ratings(model, held_out)
+    else:
+        report = evaluate(model, held_out, slices=by, seed=seed)
     report.to_json(run.path("evaluation.json"))
     from_run(run.folder).write(run.path("report.html"))
     shown = {"out": out, "groups": model.n_groups_, "held_out": held_out.n_rows, **report.metrics}
@@ -143,10 +150,31 @@ def reward(
         print_json(shown)
     else:
         print_mapping(f"Reward model in {out} (report.html shows more)", shown)
-    if "accuracy" not in report.metrics:
+    if "pairs" in report.metrics and "accuracy" not in report.metrics:
         raise PalateError(
             f"the held-out part has no pair to evaluate on; the model is in {run.path('model')}"
         )
+
+
+def _on_ratings(model: RewardModel, data: PreferenceData) -> Report:
+    """How the scores of single responses agree with their ratings, which hold no pair to compare."""
+    import numpy as np
+
+    from palate.evaluate import mos_correlations
+    from palate.report import Report
+
+    lengths = np.diff(data.offsets())
+    scores = model.score_data(data).scores
+    found = mos_correlations(scores[:, 0][lengths > 0], data.scores, mapping="none")
+    values = {"ratings": found.n, "pearson": found.plcc, "spearman": found.srcc, "kendall_tau": found.krcc,
+              "rmse": found.rmse}  # fmt: skip
+    return Report(
+        title=f"{model.name} on {found.n:,} rated responses",
+        metrics={name: float(value) for name, value in values.items() if value == value},
+        notes=["Every judgment rates one response, so there is no pair; scores are held against the ratings. "
+               "The error (rmse) is in units of the ratings, and says something after a loss that predicts "
+               "them."],
+    )  # fmt: skip
 
 
 def _listed(names: str) -> list[str]:
