@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from palate import RewardModel, losses
 from palate.data import PreferenceData
 from palate.errors import ConfigError, DataError
-from palate.reward import heads
+from palate.reward import extrapolate, heads
 
 
 def pairs(n: int = 20, source: str | None = None, **columns: Any) -> PreferenceData:
@@ -123,3 +124,72 @@ def test_strengths_of_zero_alone_teach_nothing() -> None:
 def test_vectors_without_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="row 1, field 'features': a vector without numbers"):
         RewardModel("features").fit(pairs(features=[[[], []]] * 20))
+
+
+def saved(folder: Path, **changed: Any) -> Path:
+    """A model in a folder, with entries of its description replaced, or taken out where they are None."""
+    path = RewardModel("features").fit(pairs()).save(folder) / "reward.json"
+    state = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({name: value for name, value in state.items() if value is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"params": []},
+        {"params": {"nope": 1}},
+        {"params": {"l2": "much"}},
+        {"params": None},
+        {"fit": None},
+        {"n_groups": None},
+        {"data_fingerprint": None},
+        {"version": "2"},
+    ],
+)
+def test_a_description_that_was_changed_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RewardModel.load(saved(tmp_path / "model", **changed))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"version": 1' + "0" * 5000 + "}", "{", "null"])
+def test_a_description_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    folder = saved(tmp_path / "model")
+    (folder / "reward.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"reward.json (is damaged|does not describe)"):
+        RewardModel.load(folder)
+
+
+def test_weights_that_are_not_finite_are_not_loaded(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    weights = load_file(folder / "weights.safetensors")
+    weights["network.last.weight"][0, 1] = np.nan
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(ConfigError, match=r"network\.last\.weight is not finite"):
+        RewardModel.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (["a", "b", "c"], "no number"),
+        ([[1, 2, 3], [1, 2]], "unequal length"),
+        (3.0, "one number in place of a vector"),
+        ([1.0, 2.0], "vectors of length 2"),
+    ],
+)
+def test_features_that_are_no_vectors_are_refused(features: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        RewardModel("features").fit(pairs()).score_features(features)
+
+
+def test_a_model_learns_from_preference_data_alone() -> None:
+    with pytest.raises(ConfigError, match="learns from PreferenceData, not list"):
+        RewardModel("features").fit([("a", "b")])  # type: ignore[arg-type]
+
+
+def test_extrapolation_wants_a_finite_step() -> None:
+    model = RewardModel("features").fit(pairs())
+    with pytest.raises(ConfigError, match="alpha must be a finite number; got nan"):
+        extrapolate(model, model, float("nan"))

@@ -277,7 +277,7 @@ def _parts(
     for name, rows in (("train", is_train), ("test", is_test)):
         if not rows.any():
             raise ConfigError(
-                f"a split by {by} of {data.n_rows} judgments would leave the {name} part empty; "
-                "give another share, another 'by', or more data"
+                f"a split by {by} of {data.n_rows} judgments would leave the {name} part empty, as a {by} is "
+                f"not divided; give another share, another 'by', or more data"
             )
     return data.mask(is_train), data.mask(is_test)

@@ -119,6 +119,37 @@ def all_finite(values: Array) -> bool:
     return bool(np.isfinite(sums).all() or np.isfinite(values).all())
 
 
+def vectors(features: npt.ArrayLike) -> Floats:
+    """Feature vectors as an array of shape (..., d).
+
+    Raises:
+        DataError: their lengths differ, one holds no number, or there is one number in place of a vector.
+    """
+    try:
+        values = np.asarray(features, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            "vectors of unequal length, or with something that is no number", field="features",
+            remedy="give numbers, every vector as many",
+        ) from None  # fmt: skip
+    if not values.ndim:
+        raise DataError("one number in place of a vector", field="features", remedy="give a vector")
+    return values
+
+
+def check_judgments(data: object) -> None:
+    """Refuse what is no `PreferenceData`.
+
+    Raises:
+        ConfigError: what it is instead.
+    """
+    if not isinstance(data, PreferenceData):
+        raise ConfigError(
+            f"a reward model learns from PreferenceData, not {type(data).__name__}; palate.load(path) and "
+            "PreferenceData.from_columns(...) make it"
+        )
+
+
 def used(values: Array, position: Integers) -> tuple[Array, Integers]:
     """The rows of `values` (m, d) that `position` (n, k) points at, and where it points among them."""
     needed = np.zeros(len(values), dtype=bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +26,10 @@ def extrapolate(base: RewardModel, tuned: RewardModel, alpha: float) -> RewardMo
 
     Raises:
         ConfigError: the models differ in names or shapes of weights, or in how they standardise inputs; all
-            differences are named.
+            differences are named; or alpha is no finite number.
     """
+    if not math.isfinite(alpha):
+        raise ConfigError(f"alpha must be a finite number; got {alpha}")
     return _combined([base, tuned], [1.0 - alpha, alpha])
 
 

@@ -211,6 +211,7 @@ class RewardModel(Judge):
             ConfigError: a parameter cannot be used.
         """
         self._check()
+        inputs.check_judgments(data)
         loss = losses.get(self.loss, **(self.loss_params or {}))
         check_supervised(loss)
         if loss.heads and self.head not in loss.heads:
@@ -354,7 +355,7 @@ class RewardModel(Judge):
         """
         if isinstance(features, Mapping):
             features = ordered(features, self.feature_names_)
-        return self._overall(self._fitted().features(np.asarray(features, dtype=np.float64)))
+        return self._overall(self._fitted().features(inputs.vectors(features)))
 
     def explain(self, data: PreferenceData | None = None) -> pl.DataFrame:
         """How much each feature counts; see `palate.reward.explain.explain`."""
