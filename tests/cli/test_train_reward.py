@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +214,28 @@ def test_a_model_of_ratings_of_single_responses_is_held_against_the_ratings(
     assert found["spearman"] > 0.8
     assert found["rmse"] < 0.6
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_an_interrupted_training_says_that_it_goes_on_and_does(
+    palate: Palate, choices: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command(choices, out, "--training", "steps=2000", "--training", "batch_size=4", "--json")
+
+    def interrupt() -> None:
+        for _ in range(600):
+            if list(out.glob("checkpoints/*/checkpoint-*/palate.json")):
+                break
+            time.sleep(0.05)
+        _thread.interrupt_main()
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    code, _, err = palate(*words)
+    watcher.join()
+    assert code == 130
+    assert err.strip() == "palate: interrupted; work in a run folder goes on where it stopped"
+    assert not (out / "model").exists()
+    code, printed, err = palate(*words)
+    assert code == 0, err
+    assert json.loads(printed)["accuracy"] > 0.6

@@ -42,6 +42,10 @@ _COMMANDS = (
 )
 
 
+INTERRUPTED = 130
+"""The exit code of a command stopped with Ctrl-C."""
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
@@ -67,10 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.simplefilter("always", PalateWarning)
     try:
         code = app(args=given, standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         print("palate: interrupted; work in a run folder goes on where it stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`palate ... | head`); that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
