@@ -169,6 +169,17 @@ def test_it_learns_the_label_and_who_is_more_of_it(by_margin):
     assert np.allclose(stated, 1 - model.prefer(test[b], test[a], names[a]))
 
 
+def test_texts_given_as_objects_are_labels_as_in_a_list():
+    x, _, y = voted(n=40)
+    names = np.array(["no", "yes"])[y]
+    plain = {"lambda_pref": 0.0, "lambda_cons": 0.0, "training": {**QUICK, "steps": 5}}
+    by_list, by_object = (small(**plain).fit(x, each) for each in (names.tolist(), names.astype(object)))
+    assert by_object.classes_.tolist() == by_list.classes_.tolist() == ["no", "yes"]
+    assert np.array_equal(by_object.predict_proba(x), by_list.predict_proba(x))
+    with pytest.raises(DataError, match="several kinds"):
+        small(**plain).fit(x, np.array([1, *names[1:]], dtype=object))
+
+
 @pytest.mark.parametrize("label_input", ["embedding", "repeat"])
 def test_preferences_tell_from_labels_alone_what_votes_would(label_input):
     """Comparisons without any votes, given as rows of numbers."""

@@ -21,6 +21,8 @@ def checked_labels(y: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
         DataError: there are not n, one is missing, or they are of several kinds.
     """
     labels = np.asarray(y)
+    if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)  # pandas gives texts as objects
     if labels.shape != (n,):
         raise DataError(f"labels of shape {labels.shape} for {n} inputs", field="y", remedy=f"give {n}")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
