@@ -75,6 +75,7 @@ def test_with_seeds_the_interval_is_that_of_the_mean_of_their_slopes() -> None:
     ("loss", "verdict"),
     [
         ([0.7, 0.7, 0.7, 0.7], "flat"),
+        ([0.3, 0.3, 0.3, 0.3], "flat"),
         ([0.70, 0.69, 0.71, 0.70], "flat"),
         ([0.60, 0.63, 0.655, 0.685], "rises"),
         ([0.9, 0.8, 0.7, 0.62], "falls"),
@@ -82,6 +83,12 @@ def test_with_seeds_the_interval_is_that_of_the_mean_of_their_slopes() -> None:
 )
 def test_where_no_law_holds_it_is_said(loss: list[float], verdict: str) -> None:
     assert fit_power_law(SIZES, loss).verdict == verdict
+
+
+def test_equal_losses_at_any_sizes_are_flat() -> None:
+    law = fit_power_law([10, 100, 1000, 2000], [0.5] * 4)
+    assert (law.verdict, law.b, law.interval) == ("flat", 0.0, (0.0, 0.0))
+    assert law.a == pytest.approx(0.5)
 
 
 def test_the_interval_of_the_exponent_holds_it_as_often_as_it_says() -> None:

@@ -122,6 +122,9 @@ def fit_power_law(
     intercept = float(log_l.mean() + slope * log_n.mean())
     spread = float(((log_l - log_l.mean()) ** 2).sum())
     error = float(((log_l - intercept + slope * log_n) ** 2).sum())
+    if spread <= EXACT**2:
+        # The slope of equal losses is what rounding leaves of 0.
+        slope, interval = 0.0, (0.0, 0.0)
     bend = _bend(x, log_l, groups, confidence) if len(np.unique(x)) > 3 else (np.nan,) * 3
     verdict: Verdict = "falls" if slope > 0 else "rises"
     if interval[0] <= 0 <= interval[1]:
