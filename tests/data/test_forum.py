@@ -129,6 +129,8 @@ def test_the_seed_decides_and_a_file_gives_what_its_table_gives(tmp_path: Path) 
         ({"up": [5, 3, 0.5]}, "row 3, field 'up'"),
         ({"down": [1, -1, 0]}, "row 2, field 'down'"),
         ({"up": ["5", "many", "3"]}, "row 2, field 'up'"),
+        ({"up": [5, 1e300, 3]}, "row 2, field 'up': is more than 2,147,483,647 votes"),
+        ({"up": [5, 3]}, "these votes are no table"),
         ({"accepted": ["no", "maybe", "yes"]}, "field 'accepted': is neither true nor false"),
         ({"reply_id": ["r1", "r2", "r1"]}, "row 3, field 'reply_id': the reply is given twice"),
         ({"post_id": [1, None, 1]}, "row 2, field 'post_id': is missing"),

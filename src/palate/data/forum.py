@@ -22,6 +22,8 @@ Bools = npt.NDArray[np.bool_]
 Posts = pl.DataFrame | Mapping[str, Any] | str | Path
 
 REQUIRED = ("post_id", "reply_id", "reply_body", "up")
+MOST_VOTES = 2**31 - 1
+"""More votes than this are a mistake, and would not leave room to order posts and votes by one number."""
 READERS: Mapping[str, Callable[[str | Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".ndjson": pl.read_ndjson
 }  # fmt: skip
@@ -187,7 +189,11 @@ def _table(posts: Posts) -> tuple[pl.DataFrame, str | None]:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(f"cannot be read: {error}", file=source) from None
     else:
-        table = posts if isinstance(posts, pl.DataFrame) else pl.DataFrame(dict(posts), strict=False)
+        try:
+            table = posts if isinstance(posts, pl.DataFrame) else pl.DataFrame(dict(posts), strict=False)
+        except (pl.exceptions.ShapeError, TypeError, ValueError) as error:
+            raise DataError(f"these votes are no table: {error}",
+                            remedy="give columns of one length, one row per reply") from None  # fmt: skip
     for name in REQUIRED:
         if name not in table.columns:
             raise DataError(
@@ -226,6 +232,7 @@ def _counts(table: pl.DataFrame, name: str, source: str | None) -> Ints:
     values = votes.to_numpy()
     bad = ~(np.isfinite(values) & (values >= 0) & (values == np.floor(values)))
     _refuse(pl.Series(bad), "is no whole number of votes, 0 or more", name, source)
+    _refuse(pl.Series(values > MOST_VOTES), f"is more than {MOST_VOTES:,} votes", name, source)
     return values.astype(np.int64)
 
 
