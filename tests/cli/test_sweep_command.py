@@ -128,7 +128,9 @@ def test_what_cannot_be_swept_is_said(palate: Palate, choices: Path, tmp_path: P
             (("--set", "loss=hinge"), "scores under the loss 'hinge' are no log-odds"),
             (("--hidden", "4", "--hidden", "4"), "models that differ; got hidden 4, hidden 4"),
             (("--seeds", "0"), "seeds and points must be 1 or more"),
-            (("--sizes", "50,100"), "2 different sizes do not show a law"),
+            (("--sizes", "50,100"), "--sizes: 2 different sizes do not show a law"),
+            (("--points", "2"), "--points: 2 different sizes do not show a law"),
+            (("--class", "fact=fact"), "say with --by what the groups are"),
             (("--by", "nothing"), "unknown slice 'nothing'"),
         ]
     ):

@@ -24,6 +24,9 @@ from palate.cli.common import read as read_input
 from palate.cli.train import train
 from palate.errors import ConfigError
 
+LEAST_SIZES = 3
+"""Through fewer points goes a line whatever the loss does."""
+
 
 @train.command()
 def sweep(
@@ -79,6 +82,14 @@ def sweep(
     from palate.evaluate import sweep as run_sweep
     from palate.report.run_folder import from_run
 
+    few = points if sizes is None else len(set(_numbers(sizes, "--sizes")))
+    if few < LEAST_SIZES:
+        option_name = "--points" if sizes is None else "--sizes"
+        raise ConfigError(
+            f"{option_name}: {few} different sizes do not show a law; give {LEAST_SIZES} or more"
+        )
+    if group and by is None:
+        raise ConfigError("--class names classes of groups; say with --by what the groups are")
     data = read_input(file, format, column, label, constant, read)
     held_out = None if test_file is None else read_input(test_file, format, column, label, constant, read)
     encoders = encoder or ["all-minilm-l6-v2"]
