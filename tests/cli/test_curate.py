@@ -77,6 +77,21 @@ def test_labels_are_filtered_by_two_models_and_a_third_judge(palate: Palate, tmp
     assert palate(*command, "--threshold", "0.2")[0] == 2
 
 
+def test_a_name_that_cannot_be_written_is_said_before_a_judge_is_loaded(
+    palate: Palate, pairs: Path, tmp_path: Path
+) -> None:
+    judged = ("--gold", "length", "--best", "no judge at all")
+    for output, more, message in (
+        ("kept.weird", (), "cannot tell how to store it"),
+        ("kept.csv", (), "a table can hold several formats"),
+        ("kept.jsonl", ("--undecided", tmp_path / "rest.weird"), "rest.weird: cannot tell how to store it"),
+        ("kept.jsonl", (), "'no judge at all' is no judge"),
+    ):
+        code, _, err = palate("curate", "consistency", pairs, tmp_path / output, *judged, *more)
+        assert code == 2
+        assert message in err
+
+
 def test_every_part_shows_an_example(palate: Palate) -> None:
     for name in ("dedup", "decontaminate", "consistency"):
         code, out, _ = palate("curate", name, "--help")

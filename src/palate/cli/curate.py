@@ -130,7 +130,12 @@ def consistency(
     llm:smollm2-135m-instruct`
     """
     from palate.curate import consistency as check
+    from palate.data.formats.output import check_output
 
+    # Judges may take hours; a name that cannot be written is said before they are asked.
+    check_output(output, to)
+    if undecided is not None:
+        check_output(undecided)
     data = read_input(file, format, column, label, constant, read)
     found = check(
         data, judge_of(gold, data), judge_of(best, data), None if llm is None else judge_of(llm, data),

@@ -70,6 +70,18 @@ def write(
         _store(table, out, kind, "\t" if suffixes in (".tsv", ".tab") else ",")
 
 
+def check_output(path: str | Path, format: str | None = None) -> None:
+    """Refuse a name or format that `write` would refuse, before the work whose outcome it is to hold.
+
+    Raises:
+        ConfigError: unknown format or file ending, or a format that is only read.
+    """
+    suffix, _, kind = _how(path)
+    chosen = _which(path, format, kind, suffix)
+    if chosen.write is None and chosen.render is None and chosen.name != "palate":
+        raise ConfigError(f"the format {chosen.name} is only read; write one of: {', '.join(_writable())}")
+
+
 def _how(path: str | Path) -> tuple[str, str | None, str]:
     if str(path) == "-":
         return ".jsonl", None, "jsonl"
