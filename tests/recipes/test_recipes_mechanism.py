@@ -289,3 +289,11 @@ def test_a_broken_result_file_says_how_to_make_it_anew(tmp_path: Path):
 def test_a_readme_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none.md cannot be read"):
         recipes.update_readme(tmp_path / "none.md", tmp_path)
+
+
+def test_a_missing_folder_of_results_leaves_the_table_as_it_is(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(text := "<!-- papers:begin -->\nverdicts\n<!-- papers:end -->\n")
+    with pytest.raises(ConfigError, match="no folder of results"):
+        recipes.update_readme(readme, tmp_path / "none")
+    assert readme.read_text() == text

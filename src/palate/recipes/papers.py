@@ -57,9 +57,12 @@ def update_readme(path: str | Path, folder: str | Path = RESULTS) -> bool:
     """Put the table between the markers of the file at `path`; whether that changed the file.
 
     Raises:
-        ConfigError: the file cannot be read, or has not one pair of markers, in order.
+        ConfigError: the file cannot be read, or has not one pair of markers, in order; or there is no such
+            folder of results, which would take all verdicts out of the table.
     """
     path = Path(path)
+    if not Path(folder).is_dir():
+        raise ConfigError(f"there is no folder of results {folder}; give it with --results")
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
