@@ -295,6 +295,12 @@ def test_judgments_of_an_aspect_train_its_output_and_overall_ones_the_weighted_s
     assert model.head_.aspects == ("clear", "kind")
     expected = x[:, 0] @ (0.7 * truth["clear"] + 0.3 * truth["kind"])
     assert model.score_features(x[:, 0]) == pytest.approx(expected, abs=1e-4)
+    assert model.score_data(data).scores == pytest.approx(np.array(scores), abs=1e-4)
+    others = data.with_columns(aspect=["clear", "other", "overall", None] * 150)
+    held = model.score_data(others).scores[:, 0]
+    assert held[::4] == pytest.approx(x[::4, 0] @ truth["clear"], abs=1e-4)
+    assert held[1::4] == pytest.approx(expected[1::4], abs=1e-4)
+    assert held[3::4] == pytest.approx(expected[3::4], abs=1e-4)
 
 
 def test_strengths_count_as_repetitions_under_the_scaled_loss() -> None:

@@ -372,13 +372,16 @@ class RewardModel(Judge):
         return attributes(self, prompts, responses)
 
     def score_data(self, data: PreferenceData) -> Scores:
-        """Scores of every alternative of the judgments, shape (n, k) padded with NaN."""
+        """Scores of every alternative of the judgments, shape (n, k) padded with NaN.
+
+        A judgment of an aspect that the head scores gets that aspect's scores, any other the overall ones.
+        """
         if "compare" in self.native:
             return Scores(tables.mean_scores(self.margins_data(data)))
         outputs, lengths = self._fitted().data(data), np.diff(data.offsets())
         spread = self._spread(outputs)
         return Scores(
-            tables.padded(self._overall(outputs), lengths),
+            tables.padded(tables.of_aspects(self.head_, outputs, self._overall(outputs), data), lengths),
             spread=None if spread is None else tables.padded(spread, lengths),
         )
 

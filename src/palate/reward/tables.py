@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from palate.data import PreferenceData
 from palate.reward.heads import Head
 
 Floats = npt.NDArray[np.float64]
@@ -58,3 +59,25 @@ def padded(flat: Floats, lengths: npt.NDArray[np.int64]) -> Floats:
     rows = np.full(inside.shape, np.nan)
     rows[inside] = flat
     return rows
+
+
+def of_aspects(head: Head, outputs: Floats, overall: Floats, data: PreferenceData) -> Floats:
+    """Scores of the flat alternatives of `data`, shape (alternatives,): of the aspect that a judgment is of,
+    where the head scores it, and `overall` elsewhere.
+
+    Args:
+        head: whose outputs they are.
+        outputs: shape (alternatives, width).
+        overall: shape (alternatives,).
+        data: the judgments.
+    """
+    if not head.aspects or not data.has("aspect"):
+        return overall
+    codes, names = data.codes("aspect")
+    place = {name: number for number, name in enumerate(head.aspects)}
+    aspect = np.array([*(place.get(name, -1) for name in names), -1])[codes]
+    of_row = np.repeat(aspect, np.diff(data.offsets()))
+    with torch.no_grad():
+        scores = head.by_aspect(torch.from_numpy(outputs)).numpy()
+    chosen = scores[np.arange(len(scores)), np.maximum(of_row, 0)]
+    return np.where(of_row < 0, overall, chosen)
