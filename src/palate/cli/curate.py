@@ -142,11 +142,12 @@ def consistency(
         threshold=threshold, recycle=recycle,
     )  # fmt: skip
     kept = found.data
-    kept.save(output, format=to)
+    # What judges said comes first: where nothing is kept, the output cannot be written.
     if decisions is not None:
         _jsonl(found.table.write_ndjson(), decisions)
     if undecided is not None:
         data.take(found.needs_llm).save(undecided)
+    kept.save(output, format=to)
     if json:
         print_json({**found.counts, "written": kept.n_rows, "reasons": found.reasons.to_dicts()})
         return
